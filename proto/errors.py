@@ -1,0 +1,29 @@
+"""The root of every error that ringtape raises, for both sides of the link."""
+
+
+class RingtapeError(Exception):
+    """Base of all errors of ringtape's own; `str()` of one is a line that says what is wrong and what to do."""
+
+
+class DiskError(RingtapeError):
+    """A disk that cannot be used as asked; the message names it by name and path."""
+
+
+class RingUnavailable(RingtapeError):
+    """This kernel or sandbox offers no usable io_uring; the message says which and how to get it."""
+
+
+class ProgramError(RingtapeError):
+    """A program that cannot be loaded or sent to a worker."""
+
+
+class TapeError(RingtapeError):
+    """A tape that cannot be written or read: no permission, not a tape, a newer format."""
+
+
+class TapeDamaged(TapeError):
+    """A tape whose contents do not hold together; what comes before the damage is readable."""
+
+
+class Stalled(RingtapeError):
+    """Something that is waited for does not come; the message names it and what is there instead."""

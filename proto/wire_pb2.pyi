@@ -1,0 +1,211 @@
+from ringtape.proto import messages_pb2 as _messages_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WorkerMessage(_message.Message):
+    __slots__ = ("ready", "batch", "stack", "refusal")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    ready: Ready
+    batch: Batch
+    stack: StackAnswer
+    refusal: Refusal
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("ring",)
+    RING_FIELD_NUMBER: _ClassVar[int]
+    ring: str
+    def __init__(self, ring: _Optional[str] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("reason", "text")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNKNOWN: _ClassVar[Refusal.Reason]
+        REASON_PROGRAM: _ClassVar[Refusal.Reason]
+        REASON_DISK: _ClassVar[Refusal.Reason]
+        REASON_RING: _ClassVar[Refusal.Reason]
+        REASON_PROTOCOL: _ClassVar[Refusal.Reason]
+    REASON_UNKNOWN: Refusal.Reason
+    REASON_PROGRAM: Refusal.Reason
+    REASON_DISK: Refusal.Reason
+    REASON_RING: Refusal.Reason
+    REASON_PROTOCOL: Refusal.Reason
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    reason: Refusal.Reason
+    text: str
+    def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_NS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    requests: _messages_pb2.Requests
+    requests_ns: int
+    notes: _containers.RepeatedCompositeFieldContainer[_messages_pb2.Note]
+    completions: _messages_pb2.Completions
+    completions_ns: int
+    checkpoint: Checkpoint
+    capture: CaptureAsk
+    finish: Finish
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("number", "mode", "deadline_ns")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_WAIT: _ClassVar[Checkpoint.Mode]
+        MODE_POLL: _ClassVar[Checkpoint.Mode]
+    MODE_WAIT: Checkpoint.Mode
+    MODE_POLL: Checkpoint.Mode
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    mode: Checkpoint.Mode
+    deadline_ns: int
+    def __init__(self, number: _Optional[int] = ..., mode: _Optional[_Union[Checkpoint.Mode, str]] = ..., deadline_ns: _Optional[int] = ...) -> None: ...
+
+class CaptureAsk(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class Finish(_message.Message):
+    __slots__ = ("outcome", "pickled", "requests", "checkpoints")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    PICKLED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    outcome: _messages_pb2.Outcome
+    pickled: bytes
+    requests: int
+    checkpoints: int
+    def __init__(self, outcome: _Optional[_Union[_messages_pb2.Outcome, _Mapping]] = ..., pickled: _Optional[bytes] = ..., requests: _Optional[int] = ..., checkpoints: _Optional[int] = ...) -> None: ...
+
+class StackAnswer(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class CoordinatorMessage(_message.Message):
+    __slots__ = ("start", "token", "capture", "stack")
+    START_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    start: Start
+    token: Token
+    capture: CaptureAnswer
+    stack: StackAsk
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file")
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
+    DISKS_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    MAIN_FILE_FIELD_NUMBER: _ClassVar[int]
+    worker: int
+    workers: int
+    seed: int
+    data: _messages_pb2.DataLevel
+    plain: bool
+    disks: _containers.RepeatedCompositeFieldContainer[WorkerDisk]
+    program: Program
+    arguments: bytes
+    started_at_ns: int
+    overlap: str
+    main_file: str
+    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ...) -> None: ...
+
+class WorkerDisk(_message.Message):
+    __slots__ = ("name", "path", "size", "block_size", "direct", "block_device")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    path: str
+    size: int
+    block_size: int
+    direct: bool
+    block_device: bool
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., block_size: _Optional[int] = ..., direct: _Optional[bool] = ..., block_device: _Optional[bool] = ...) -> None: ...
+
+class Program(_message.Message):
+    __slots__ = ("file", "module", "function", "pickled")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    MODULE_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    PICKLED_FIELD_NUMBER: _ClassVar[int]
+    file: str
+    module: str
+    function: str
+    pickled: bytes
+    def __init__(self, file: _Optional[str] = ..., module: _Optional[str] = ..., function: _Optional[str] = ..., pickled: _Optional[bytes] = ...) -> None: ...
+
+class Token(_message.Message):
+    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    checkpoint: int
+    clock_ns: int
+    sequences: bytes
+    ids: _containers.RepeatedCompositeFieldContainer[IdRange]
+    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ...) -> None: ...
+
+class IdRange(_message.Message):
+    __slots__ = ("first_sequence", "first_id", "count")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ID_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    first_id: int
+    count: int
+    def __init__(self, first_sequence: _Optional[int] = ..., first_id: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class CaptureAnswer(_message.Message):
+    __slots__ = ("call", "recorded")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    call: bool
+    recorded: _messages_pb2.Captured
+    def __init__(self, call: _Optional[bool] = ..., recorded: _Optional[_Union[_messages_pb2.Captured, _Mapping]] = ...) -> None: ...
+
+class StackAsk(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
