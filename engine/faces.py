@@ -1,0 +1,306 @@
+"""The two faces of a worker towards its program: asynchronous and blocking.
+
+A program gets a `Worker` (`async def main(io)`) or a `BlockingWorker` (`def main(io)`) and, from `io.disk(name)`, disks
+with the same five requests. What enters here is checked here and nowhere below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import math
+import operator
+from collections.abc import Generator, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+import liburing as uring
+
+from ringtape.engine.gate import POLL, WAIT, Gate
+from ringtape.engine.requests import (
+    FLAG_DATA_ONLY,
+    FLAG_FUA,
+    REQUEST_BYTES_MAX,
+    InvalidRequest,
+    Kind,
+    Request,
+)
+from ringtape.engine.world import World
+from ringtape.proto import wire_pb2
+
+
+class DiskFace:
+    """What both kinds of disk have: `name`, `size` and `block_size` in bytes."""
+
+    def __init__(self, gate: Gate, index: int, disk: wire_pb2.WorkerDisk) -> None:
+        self._gate = gate
+        self._index = index
+        #: The disk's name in the run.
+        self.name = disk.name
+        #: Bytes; a multiple of `block_size`.
+        self.size = disk.size
+        #: Bytes; every offset and length is a multiple.
+        self.block_size = disk.block_size
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of {self.size} bytes>"
+
+    def _read(self, offset: int, length: int) -> Request:
+        offset, length = self._checked(offset, length, REQUEST_BYTES_MAX)
+        return self._issue(Request(Kind.READ, self._index, offset, length))
+
+    def _read_into(self, offset: int, buffer: Any) -> Request:
+        view = _bytes_of(buffer)
+        if view.readonly:
+            self._refuse(f"the buffer to read into on disk {self.name!r} is read-only")
+        offset, length = self._checked(offset, len(view), REQUEST_BYTES_MAX)
+        request = Request(Kind.READ, self._index, offset, length)
+        request.target = view
+        if ctypes.addressof(ctypes.c_char.from_buffer(view)) % self.block_size == 0:
+            request.memory = (view, uring.Iovec([view]))
+        return self._issue(request)
+
+    def _write(self, offset: int, data: Any, *, fua: bool) -> Request:
+        view = _bytes_of(data)
+        offset, length = self._checked(offset, len(view), REQUEST_BYTES_MAX)
+        return self._issue(Request(Kind.WRITE, self._index, offset, length, FLAG_FUA if fua else 0), view)
+
+    def _change_range(self, kind: Kind, offset: int, length: int) -> Request:
+        offset, length = self._checked(offset, length, self.size)
+        return self._issue(Request(kind, self._index, offset, length))
+
+    def _fsync(self, *, data_only: bool) -> Request:
+        return self._issue(Request(Kind.FSYNC, self._index, 0, 0, FLAG_DATA_ONLY if data_only else 0))
+
+    def _issue(self, request: Request, data: memoryview | None = None) -> Request:
+        raise NotImplementedError
+
+    def _checked(self, offset: int, length: int, length_max: int) -> tuple[int, int]:
+        try:
+            offset, length = operator.index(offset), operator.index(length)
+        except TypeError:
+            self._refuse(
+                f"offset {offset!r} and length {length!r} on disk {self.name!r} must be whole numbers"
+            )
+        block = self.block_size
+        if offset % block:
+            self._refuse(f"offset {offset} on disk {self.name!r} is not a multiple of its block size {block}")
+        if length % block:
+            self._refuse(f"length {length} on disk {self.name!r} is not a multiple of its block size {block}")
+        if length <= 0:
+            self._refuse(f"length {length} on disk {self.name!r} must be at least one block of {block} bytes")
+        if offset < 0 or offset + length > self.size:
+            self._refuse(
+                f"offset {offset} with length {length} is out of range on disk {self.name!r} of {self.size} bytes"
+            )
+        if length > length_max:
+            self._refuse(
+                f"length {length} on disk {self.name!r} is more than {length_max} bytes in one request"
+            )
+        return offset, length
+
+    def _refuse(self, text: str) -> NoReturn:
+        raise InvalidRequest(errno.EINVAL, text)
+
+    def _take_value(self, request: Request) -> OSError | None:
+        """Set the request's value from its result and its memory, or return its error."""
+        if request.result < 0:
+            return request.error(self._gate.request_id(request.sequence), self.name)
+        if request.kind is Kind.READ:
+            if request.target is None:
+                assert request.slot is not None
+                request.value = bytes(request.slot.view[: request.result])
+            else:
+                if request.slot is not None:
+                    request.target[: request.result] = request.slot.view[: request.result]
+                request.value = request.result
+        elif request.kind is Kind.WRITE:
+            request.value = request.result
+        return None
+
+
+class AsyncDisk(DiskFace):
+    """A disk of an asynchronous program. Ranges are in bytes and multiples of `block_size`.
+
+    Every method raises `InvalidRequest` for a range that is not aligned or not on the disk, and `RequestError` (an
+    `OSError` with `errno` and `request_id`) when the kernel fails the request. Cancelling the task that awaits one
+    does not take the request back: it is carried out, and nobody is told.
+    """
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Read `length` bytes at `offset`; fewer come back only if the kernel gave fewer."""
+        data: bytes = await self._read(offset, length).future
+        return data
+
+    async def read_into(self, offset: int, buffer: Any) -> int:
+        """Fill a writable buffer from `offset`; returns how many bytes were read.
+
+        Memory that starts at a multiple of `block_size` (an `mmap`, say) is read into directly, without a copy; its
+        contents are undefined until the call returns.
+        """
+        count: int = await self._read_into(offset, buffer).future
+        return count
+
+    async def write(self, offset: int, data: Any, *, fua: bool = False) -> int:
+        """Write a bytes-like object at `offset`; returns how many bytes were written.
+
+        The data is copied before the call first waits. With `fua` it is on stable storage when the call returns.
+        """
+        count: int = await self._write(offset, data, fua=fua).future
+        return count
+
+    async def write_zeroes(self, offset: int, length: int) -> None:
+        """Make a range read back as zeros, by whatever the disk does fastest."""
+        await self._change_range(Kind.WRITE_ZEROES, offset, length).future
+
+    async def discard(self, offset: int, length: int) -> None:
+        """Tell the disk that a range is not needed.
+
+        Files, loop devices and zram read back zeros afterwards; other block devices may keep the old contents.
+        """
+        await self._change_range(Kind.DISCARD, offset, length).future
+
+    async def fsync(self, *, data_only: bool = False) -> None:
+        """Put everything that had completed before this call on stable storage (`data_only`: fdatasync)."""
+        await self._fsync(data_only=data_only).future
+
+    def _issue(self, request: Request, data: memoryview | None = None) -> Request:
+        loop = asyncio.get_running_loop()
+        request.future = loop.create_future()
+        request.task = asyncio.current_task(loop)
+        request.waiter = self
+        gate = self._gate
+        gate.queue.issue(request, data)
+        gate.issued()
+        return request
+
+    def released(self, request: Request) -> None:
+        """A token let this request through."""
+        future = request.future
+        if future.done():  # cancelled: nobody waits any more
+            return
+        error = self._take_value(request)
+        if error is None:
+            future.set_result(request.value)
+        else:
+            future.set_exception(error)
+
+
+class BlockingDisk(DiskFace):
+    """A disk of a blocking program; see `AsyncDisk` for units and errors. Every call is a checkpoint."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read `length` bytes at `offset`; fewer come back only if the kernel gave fewer."""
+        value = self._read(offset, length).value
+        assert isinstance(value, bytes)
+        return value
+
+    def read_into(self, offset: int, buffer: Any) -> int:
+        """Fill a writable buffer from `offset`; returns how many bytes were read."""
+        value = self._read_into(offset, buffer).value
+        assert isinstance(value, int)
+        return value
+
+    def write(self, offset: int, data: Any, *, fua: bool = False) -> int:
+        """Write a bytes-like object at `offset`; returns how many bytes were written."""
+        value = self._write(offset, data, fua=fua).value
+        assert isinstance(value, int)
+        return value
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Make a range read back as zeros, by whatever the disk does fastest."""
+        self._change_range(Kind.WRITE_ZEROES, offset, length)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Tell the disk that a range is not needed."""
+        self._change_range(Kind.DISCARD, offset, length)
+
+    def fsync(self, *, data_only: bool = False) -> None:
+        """Put everything written before this call on stable storage (`data_only`: fdatasync)."""
+        self._fsync(data_only=data_only)
+
+    def _issue(self, request: Request, data: memoryview | None = None) -> Request:
+        request.waiter = self
+        gate = self._gate
+        gate.queue.issue(request, data)
+        sequence = request.sequence
+        while sequence in gate.queue.outstanding:
+            gate.checkpoint(WAIT)
+        error = request.future
+        if error is not None:
+            raise error
+        return request
+
+    def released(self, request: Request) -> None:
+        """A token let this request through."""
+        request.future = self._take_value(request)
+
+
+DiskT = TypeVar("DiskT", bound=DiskFace)
+
+
+class _Disks(World, Generic[DiskT]):
+    def __init__(self, gate: Gate, disks: Sequence[DiskT], **world: Any) -> None:
+        super().__init__(gate, **world)
+        #: The run's disks, in the order in which they were given.
+        self.disks: tuple[DiskT, ...] = tuple(disks)
+        self._by_name = {disk.name: disk for disk in disks}
+
+    def disk(self, name: str) -> DiskT:
+        """The disk of that name; raises `UnknownDisk` (a `LookupError`) if the run has none."""
+        found = self._by_name.get(name)
+        if found is None:
+            known = ", ".join(repr(known) for known in self._by_name) or "none"
+            raise UnknownDisk(f"this run has no disk {name!r}; its disks are: {known}")
+        return found
+
+
+class UnknownDisk(LookupError):
+    """A name that is not that of a disk of this run."""
+
+
+class Worker(_Disks[AsyncDisk]):
+    """What an asynchronous program, `async def main(io)`, is given."""
+
+    def checkpoint(self) -> Turn:
+        """Take in what has completed by now, and move the clock, without waiting for anything.
+
+        May be awaited, to let the tasks go on that this has woken.
+        """
+        self._gate.checkpoint(POLL)
+        return Turn()
+
+
+class BlockingWorker(_Disks[BlockingDisk]):
+    """What a blocking program, `def main(io)`, is given."""
+
+    def checkpoint(self) -> None:
+        """Move the clock, without waiting for anything."""
+        self._gate.checkpoint(POLL)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait on the recorded clock: a replay does not take the time."""
+        if not seconds >= 0 or math.isinf(seconds):
+            raise ValueError(f"cannot sleep {seconds!r} seconds")
+        until_ns = self._clock.read_ns() + math.ceil(seconds * 1e9)
+        while self._clock.read_ns() < until_ns:
+            self._gate.checkpoint(WAIT, until_ns)
+
+
+class Turn:
+    """Awaiting it gives the other tasks a turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+def _bytes_of(data: Any) -> memoryview:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise InvalidRequest(
+            errno.EINVAL, f"data must be bytes or another contiguous buffer, not {type(data).__name__}"
+        ) from None
+    if not view.contiguous:
+        raise InvalidRequest(errno.EINVAL, "data must be a contiguous buffer")
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")

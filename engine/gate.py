@@ -1,0 +1,288 @@
+"""Where a worker's program waits: checkpoints, release tokens, captured values.
+
+Two gates behind one interface: the coordinated one asks the coordinator and waits for its token; the plain one lets
+completions through as they come. The program and its event loop cannot tell which one they wait at, and the
+coordinated gate cannot tell a recording from a replay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from ringtape.engine.clock import Clock
+from ringtape.engine.link import Link
+from ringtape.engine.outbox import Outbox
+from ringtape.engine.queue import RequestQueue
+from ringtape.engine.requests import Request
+from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.framing import FramingError
+
+WAIT = wire_pb2.Checkpoint.MODE_WAIT
+POLL = wire_pb2.Checkpoint.MODE_POLL
+
+
+class Gate(Protocol):
+    """What the program's side needs of whoever lets completions through."""
+
+    clock: Clock
+    queue: RequestQueue
+
+    def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
+        """Come back when a token has released something (`WAIT`) or told what there is (`POLL`)."""
+
+    def captured(self, name: str) -> messages_pb2.Captured | None:
+        """The recorded result of a call to the outside, or None: make the call and `note` its result."""
+
+    def note(self, note: messages_pb2.Note) -> None:
+        """Tell what the program did."""
+
+    def issued(self) -> None:
+        """The program made a request: pass on what has gathered, if it is much."""
+
+    def request_id(self, sequence: int) -> int | None:
+        """The global id of a released request of this worker."""
+
+    def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
+        """The program has ended: see its requests complete, tell its outcome, end when the link closes."""
+
+
+class CoordinatedGate:
+    """Waits for the coordinator's tokens."""
+
+    def __init__(
+        self,
+        link: Link,
+        queue: RequestQueue,
+        outbox: Outbox,
+        clock: Clock,
+        stack: Callable[[Request | None], str],
+    ) -> None:
+        self._link = link
+        self.queue = queue
+        self._outbox = outbox
+        self.clock = clock
+        self._stack = stack
+        self._started_ns = time.monotonic_ns()
+        self._number = 0
+        self._released = 0
+        self._ids: deque[wire_pb2.IdRange] = deque()
+
+    def start(self) -> None:
+        """Wait for the token that starts the program."""
+        answer = self._wait_for_answer()
+        token = self._token_of(answer, 0)
+        self._started_ns = time.monotonic_ns() - token.clock_ns
+        self.clock.set_ns(token.clock_ns)
+
+    def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
+        """See `Gate`."""
+        self._number += 1
+        queue = self.queue
+        queue.submit()
+        self._outbox.stamp(self._now_ns())
+        queue.reap()
+        if mode == WAIT and not deadline_ns:
+            # No token can come before something completes: one message then tells both.
+            while queue.completed == self._released:
+                self._wait_once(tell=False)
+        batch = self._outbox.take(self._now_ns())
+        waits = batch.checkpoint
+        waits.number = self._number
+        waits.mode = mode  # type: ignore[assignment]
+        waits.deadline_ns = deadline_ns
+        self._send(batch)
+        token = self._token_of(self._wait_for_answer(), self._number)
+        self._ids.extend(token.ids)
+        self.clock.set_ns(token.clock_ns)
+        for sequence in memoryview(token.sequences).cast("Q"):
+            request = queue.release(sequence)
+            assert request.waiter is not None
+            request.waiter.released(request)
+            queue.free(request)
+            self._released += 1
+        self._forget_ids()
+
+    def captured(self, name: str) -> messages_pb2.Captured | None:
+        """See `Gate`."""
+        self.queue.submit()
+        batch = self._outbox.take(self._now_ns())
+        batch.capture.name = name
+        self._send(batch)
+        answer = self._wait_for_answer()
+        if answer.WhichOneof("body") != "capture":
+            raise FramingError(f"waited for a captured value, got {answer.WhichOneof('body')}")
+        return None if answer.capture.call else answer.capture.recorded
+
+    def note(self, note: messages_pb2.Note) -> None:
+        """See `Gate`."""
+        self._outbox.note(note)
+        self.issued()
+
+    def issued(self) -> None:
+        """See `Gate`."""
+        if self._outbox.full:
+            self.queue.submit()
+            self._send(self._outbox.take(self._now_ns()))
+
+    def request_id(self, sequence: int) -> int | None:
+        """See `Gate`."""
+        for known in self._ids:
+            if known.first_sequence <= sequence < known.first_sequence + known.count:
+                return known.first_id + sequence - known.first_sequence
+        raise AssertionError(f"request {sequence} was released before its id was told")
+
+    def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
+        """See `Gate`."""
+        while self.queue.active:
+            self._wait_once()
+        batch = self._outbox.take(self._now_ns())
+        _fill_finish(batch.finish, outcome, pickled, self.queue.made, self._number)
+        self._send(batch)
+        # The coordinator ends the worker by closing the link; until then it may ask where the program was.
+        self._link.finished = True
+        while True:
+            self._wait_once()
+
+    def _wait_for_answer(self) -> wire_pb2.CoordinatorMessage:
+        while True:
+            answer = self._wait_once()
+            if answer is not None:
+                return answer
+
+    def _wait_once(self, *, tell: bool = True) -> wire_pb2.CoordinatorMessage | None:
+        """One turn of the one wait: completions are told at once, questions answered, a token or value returned.
+
+        Without `tell` completions stay in the outbox.
+        """
+        queue = self.queue
+        queue.wait()
+        _, linked = queue.reap()
+        answer: wire_pb2.CoordinatorMessage | None = None
+        if linked:
+            for message in self._link.receive():
+                if message.WhichOneof("body") == "stack":
+                    self._answer_stack(message.stack)
+                elif answer is None:
+                    answer = message
+                else:
+                    raise FramingError("the coordinator answered one question twice")
+        if tell and answer is None and not self._outbox.empty:
+            self._send(self._outbox.take(self._now_ns()))
+        return answer
+
+    def _answer_stack(self, ask: wire_pb2.StackAsk) -> None:
+        request = self.queue.outstanding.get(ask.sequence) if ask.HasField("sequence") else None
+        message = wire_pb2.WorkerMessage()
+        message.stack.text = self._stack(request)
+        self._link.send(message)
+
+    def _token_of(self, answer: wire_pb2.CoordinatorMessage, checkpoint: int) -> wire_pb2.Token:
+        if answer.WhichOneof("body") != "token" or answer.token.checkpoint != checkpoint:
+            raise FramingError(f"waited for the token of checkpoint {checkpoint}, got {answer}")
+        return answer.token
+
+    def _send(self, batch: wire_pb2.Batch) -> None:
+        self._link.send(wire_pb2.WorkerMessage(batch=batch))
+
+    def _forget_ids(self) -> None:
+        oldest = self.queue.oldest()
+        ids = self._ids
+        while ids and ids[0].first_sequence + ids[0].count <= oldest:
+            ids.popleft()
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns
+
+
+class PlainGate:
+    """Lets completions through as they come: the baseline, without ids, tokens or a tape."""
+
+    def __init__(self, link: Link, queue: RequestQueue, clock: Clock) -> None:
+        self._link = link
+        self.queue = queue
+        self.clock = clock
+        self._started_ns = 0
+        self._number = 0
+        self._completed: list[Request] = []
+
+    def start(self) -> None:
+        """Wait for the message that starts the program."""
+        while True:
+            self.queue.wait()
+            _, linked = self.queue.reap()
+            if linked and self._link.receive():
+                break
+        self._started_ns = time.monotonic_ns()
+
+    def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
+        """See `Gate`."""
+        self._number += 1
+        self.queue.submit()
+        self._reap()
+        while mode == WAIT and not self._completed:
+            timeout_ns = None
+            if deadline_ns:
+                timeout_ns = deadline_ns - self._now_ns()
+                if timeout_ns <= 0:
+                    break
+            self.queue.wait(timeout_ns)
+            self._reap()
+        self.clock.set_ns(self._now_ns())
+        completed, self._completed = self._completed, []
+        for request in completed:
+            self.queue.release(request.sequence)
+            assert request.waiter is not None
+            request.waiter.released(request)
+            self.queue.free(request)
+
+    def captured(self, name: str) -> messages_pb2.Captured | None:
+        """See `Gate`."""
+        return None
+
+    def note(self, note: messages_pb2.Note) -> None:
+        """See `Gate`."""
+        if note.WhichOneof("what") == "log":
+            message = wire_pb2.WorkerMessage()
+            message.batch.notes.append(note)
+            self._link.send(message)
+
+    def issued(self) -> None:
+        """See `Gate`."""
+
+    def request_id(self, sequence: int) -> int | None:
+        """See `Gate`."""
+        return None
+
+    def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
+        """See `Gate`."""
+        while self.queue.active:
+            self.queue.wait()
+            self._reap()
+        message = wire_pb2.WorkerMessage()
+        _fill_finish(message.batch.finish, outcome, pickled, self.queue.made, self._number)
+        self._link.send(message)
+        self._link.finished = True
+        while True:
+            self.queue.wait()
+            self._reap()
+
+    def _reap(self) -> None:
+        completed, linked = self.queue.reap()
+        self._completed.extend(completed)
+        if linked:
+            self._link.receive()  # ends the process when the link has closed
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns
+
+
+def _fill_finish(
+    finish: wire_pb2.Finish, outcome: messages_pb2.Outcome, pickled: bytes, requests: int, checkpoints: int
+) -> None:
+    finish.outcome.CopyFrom(outcome)
+    finish.pickled = pickled
+    finish.requests = requests
+    finish.checkpoints = checkpoints

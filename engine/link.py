@@ -1,0 +1,74 @@
+"""The worker's end of the link to the coordinator.
+
+Sending waits while the coordinator is slow (that is the back-pressure); receiving never waits, the ring does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NoReturn
+
+from google.protobuf.message import DecodeError
+
+from ringtape.proto import wire_pb2
+from ringtape.proto.framing import Deframer, FramingError, frame
+
+_RECEIVE_BYTES = 1 << 16
+
+
+class Link:
+    """Messages to and from the coordinator; its end of file is the worker's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._deframer = Deframer()
+        self.fd = sock.fileno()
+        # The worker has told its outcome: the end of file is now the leave to go.
+        self.finished = False
+
+    def send(self, message: wire_pb2.WorkerMessage) -> None:
+        """Send one message whole; ends the process if the coordinator has gone."""
+        try:
+            self._socket.sendall(frame(message.SerializeToString()))
+        except (BrokenPipeError, ConnectionResetError):
+            self._gone()
+
+    def receive(self) -> list[wire_pb2.CoordinatorMessage]:
+        """Every message that has arrived whole."""
+        messages: list[wire_pb2.CoordinatorMessage] = []
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return messages
+            except ConnectionResetError:
+                self._gone()
+            if not data:
+                self._gone()
+            messages.extend(parse(payload) for payload in self._deframer.feed(data))
+            if len(data) < _RECEIVE_BYTES:
+                return messages
+
+    def receive_one(self) -> wire_pb2.CoordinatorMessage:
+        """Wait for the first message; for the start of a worker, before there is a ring."""
+        while True:
+            data = self._socket.recv(_RECEIVE_BYTES)
+            if not data:
+                self._gone()
+            payloads = self._deframer.feed(data)
+            if payloads:
+                assert len(payloads) == 1, "the coordinator sends nothing after its first message unasked"
+                return parse(payloads[0])
+
+    def _gone(self) -> NoReturn:
+        # Nobody is left to tell anything: end at once, run nothing more of the program.
+        os._exit(0 if self.finished else 1)
+
+
+def parse(payload: bytes) -> wire_pb2.CoordinatorMessage:
+    """Raise `FramingError` for bytes that are no message."""
+    try:
+        return wire_pb2.CoordinatorMessage.FromString(payload)
+    except DecodeError as error:
+        raise FramingError(f"a message from the coordinator does not parse: {error}") from error

@@ -1,0 +1,199 @@
+"""The asyncio event loop of a worker: its selector is the gate, its clock the recorded one.
+
+When every task waits, the loop's `select` is a checkpoint. What would bring the outside in without the tape knowing
+(threads, sockets, signals, subprocesses) raises `Unrecorded`.
+
+It stands on `asyncio.BaseEventLoop` and its selector, whose parts are named with an underscore but have not changed
+since Python 3.4; the tests run on each Python that is supported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from ringtape.engine.gate import POLL, WAIT, Gate
+from ringtape.proto.errors import RingtapeError, Stalled
+
+# Turns of the loop without a wait after which it looks for completions and the time, for programs that spin.
+TURNS_MAX = 64
+
+_numbers = itertools.count(1)
+
+
+class Unrecorded(RingtapeError, RuntimeError):
+    """A way to the outside that the tape does not see; the message names the recorded one."""
+
+
+class CountedFuture(asyncio.Future[Any]):
+    """A future whose hash is a counter: a set of futures has the same order in every run."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._number = next(_numbers)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class CountedTask(asyncio.Task[Any]):
+    """A task whose hash is a counter: asyncio keeps tasks in sets."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> None:
+        # Before the base, which enters the task into a set.
+        self._number = next(_numbers)
+        super().__init__(coro, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _GateSelector:
+    """What the base loop takes for a selector."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._turns = 0
+
+    def select(self, timeout: float | None) -> list[Any]:
+        gate = self._gate
+        if timeout is not None and timeout <= 0:
+            # Callbacks are ready: no checkpoint, but for a program that never waits.
+            self._turns += 1
+            if self._turns >= TURNS_MAX:
+                self._turns = 0
+                gate.checkpoint(POLL)
+            return []
+        self._turns = 0
+        if timeout is None:
+            if not gate.queue.outstanding:
+                raise Stalled(
+                    "every task waits, but no request is under way and no timer is set: nothing can ever wake them"
+                )
+            gate.checkpoint(WAIT)
+        else:
+            gate.checkpoint(WAIT, gate.clock.ns + max(math.ceil(timeout * 1e9), 1))
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class RingLoop(asyncio.BaseEventLoop):
+    """An event loop that waits at the gate and nowhere else."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self._selector = _GateSelector(gate)
+        self._ring_clock = gate.clock
+        self._clock_resolution = 1e-9
+        self.set_task_factory(_make_task)
+
+    def time(self) -> float:
+        """Seconds since the start of the run, on the recorded clock."""
+        # Only what the program reads counts as waiting for time to pass, and may let something through.
+        clock = self._ring_clock
+        return (clock.ns if asyncio.current_task(self) is None else clock.read_ns()) / 1e9
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future with a reproducible hash."""
+        return CountedFuture(loop=self)
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        assert not event_list, "completions set futures; there are no events"
+
+    def _write_to_self(self) -> None:
+        # Called by call_soon_threadsafe, which asyncio itself uses within the one thread: nothing sleeps meanwhile.
+        pass
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> CountedTask:
+    return CountedTask(coro, loop=loop, **kwargs)
+
+
+def _forbid(name: str, instead: str) -> Callable[..., NoReturn]:
+    def forbidden(self: RingLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Unrecorded(f"loop.{name} would let in what the tape does not hold; {instead}")
+
+    forbidden.__name__ = name
+    return forbidden
+
+
+_CAPTURE = "call it through io.capture(function, *args)"
+_NO_SOCKETS = "make the exchange in a plain function and call that through io.capture(function, *args)"
+for _names, _instead in (
+    (("run_in_executor", "getaddrinfo", "getnameinfo", "set_default_executor"), _CAPTURE),
+    (("subprocess_exec", "subprocess_shell"), _CAPTURE.replace("it", "subprocess.run")),
+    (
+        (
+            "create_connection",
+            "create_server",
+            "create_unix_connection",
+            "create_unix_server",
+            "create_datagram_endpoint",
+            "connect_accepted_socket",
+            "connect_read_pipe",
+            "connect_write_pipe",
+            "start_tls",
+            "sendfile",
+            "sock_accept",
+            "sock_connect",
+            "sock_recv",
+            "sock_recv_into",
+            "sock_recvfrom",
+            "sock_recvfrom_into",
+            "sock_sendall",
+            "sock_sendfile",
+            "sock_sendto",
+            "add_reader",
+            "add_writer",
+            "remove_reader",
+            "remove_writer",
+        ),
+        _NO_SOCKETS,
+    ),
+    (("add_signal_handler", "remove_signal_handler"), "signals are the coordinator's; nothing replaces them"),
+):
+    for _name in _names:
+        setattr(RingLoop, _name, _forbid(_name, _instead))
+
+
+def run(main: Coroutine[Any, Any, Any], gate: Gate) -> object:
+    """Run a program's coroutine to its end, then cancel what it left, as `asyncio.run` does."""
+    loop = RingLoop(gate)
+    try:
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(main)
+        try:
+            result: object = loop.run_until_complete(task)
+        except Stalled:
+            raise  # no task can go on, not even to be cancelled
+        except BaseException:
+            _wind_up(loop)
+            raise
+        _wind_up(loop)
+        return result
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _wind_up(loop: RingLoop) -> None:
+    left = sorted(asyncio.all_tasks(loop), key=hash)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        for task in left:
+            if not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "a task failed while it was cancelled",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+    loop.run_until_complete(loop.shutdown_asyncgens())

@@ -1,0 +1,127 @@
+"""What the worker has to tell, gathered in columns until it is sent as one batch.
+
+It keeps the order of the program's own acts (requests and notes) and of the kernel's completions; it never drops one.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+from ringtape.engine.requests import Kind, Request
+from ringtape.proto import messages_pb2, wire_pb2
+
+# A batch is sent at the latest when it holds this many requests or completions; bounds a message to some 100 KiB.
+BATCH_ROWS_MAX = 4096
+# Notes carry captured values and log lines; a batch is sent at the latest when they come to this much.
+BATCH_NOTE_BYTES_MAX = 1 << 20
+
+assert sys.byteorder == "little", "columns are little-endian and written as the machine has them"
+
+
+class Outbox:
+    """Columns of requests and completions, and the notes between them."""
+
+    def __init__(self, *, digests: bool) -> None:
+        self._digests = digests
+        self._kind = bytearray()
+        self._flags = bytearray()
+        self._disk = array("H")
+        self._offset = array("Q")
+        self._length = array("Q")
+        self._digest = array("Q")
+        self._fsync_covers = array("Q")
+        self._sequence = array("Q")
+        self._result = array("q")
+        self._completion_digest = array("Q")
+        self._notes: list[messages_pb2.Note] = []
+        self._note_bytes = 0
+        self._handed_over_ns: int | None = None
+
+    def request(self, request: Request, completed: int) -> None:
+        """The program made a request when `completed` of the worker's requests had completed."""
+        self._kind.append(request.kind)
+        self._flags.append(request.flags)
+        self._disk.append(request.disk)
+        self._offset.append(request.offset)
+        self._length.append(request.length)
+        if self._digests:
+            self._digest.append(request.digest)
+        if request.kind is Kind.FSYNC:
+            self._fsync_covers.append(completed)
+
+    def completion(self, request: Request, digest: int) -> None:
+        """The kernel finished a request; `digest` is of the data that a read returned."""
+        self._sequence.append(request.sequence)
+        self._result.append(request.result)
+        if self._digests:
+            self._completion_digest.append(digest)
+
+    def note(self, note: messages_pb2.Note) -> None:
+        """The program did something other than a request."""
+        note.after_requests = len(self._kind)
+        self._notes.append(note)
+        self._note_bytes += note.ByteSize()
+
+    @property
+    def empty(self) -> bool:
+        """Is there nothing to tell?"""
+        return not (self._kind or self._sequence or self._notes)
+
+    @property
+    def full(self) -> bool:
+        """Has it grown to where it should be sent?"""
+        return (
+            len(self._kind) >= BATCH_ROWS_MAX
+            or len(self._sequence) >= BATCH_ROWS_MAX
+            or self._note_bytes >= BATCH_NOTE_BYTES_MAX
+        )
+
+    def stamp(self, now_ns: int) -> None:
+        """The requests gathered so far have been handed to the kernel at this moment."""
+        self._handed_over_ns = now_ns
+
+    def take(self, now_ns: int) -> wire_pb2.Batch:
+        """Everything gathered, as a batch of this moment; the outbox is empty afterwards."""
+        batch = wire_pb2.Batch()
+        if self._kind:
+            requests = batch.requests
+            requests.kind = bytes(self._kind)
+            requests.flags = bytes(self._flags)
+            requests.disk = self._disk.tobytes()
+            requests.offset = self._offset.tobytes()
+            requests.length = self._length.tobytes()
+            requests.digest = self._digest.tobytes()
+            requests.fsync_covers = self._fsync_covers.tobytes()
+            batch.requests_ns = now_ns if self._handed_over_ns is None else self._handed_over_ns
+            self._kind.clear()
+            self._flags.clear()
+            for column in (self._disk, self._offset, self._length, self._digest, self._fsync_covers):
+                del column[:]
+        if self._sequence:
+            completions = batch.completions
+            completions.sequence = self._sequence.tobytes()
+            completions.result = self._result.tobytes()
+            completions.digest = self._completion_digest.tobytes()
+            batch.completions_ns = now_ns
+            for column in (self._sequence, self._result, self._completion_digest):
+                del column[:]
+        self._handed_over_ns = None
+        if self._notes:
+            batch.notes.extend(self._notes)
+            self._notes = []
+            self._note_bytes = 0
+        return batch
+
+
+class NoOutbox(Outbox):
+    """Of a plain run, which tells nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(digests=False)
+
+    def request(self, request: Request, completed: int) -> None:
+        """Nobody asks."""
+
+    def completion(self, request: Request, digest: int) -> None:
+        """Nobody asks."""

@@ -1,0 +1,210 @@
+"""The worker's requests on their way: from the program to the kernel in the order the rules allow, and back.
+
+Completions come out in the order in which the kernel gave them. Nothing here decides when the program sees one.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from collections import deque
+
+import liburing as uring
+from xxhash import xxh3_64_intdigest
+
+from ringtape.engine.buffers import Buffers, Slot
+from ringtape.engine.order import DiskOrder
+from ringtape.engine.outbox import Outbox
+from ringtape.engine.requests import Kind, Request
+from ringtape.engine.ring import IN_KERNEL_MAX, Ring
+
+# Zeros are written in pieces of this size where the file system cannot zero a range itself.
+ZERO_PIECE_BYTES = 1 << 20
+
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
+_ZERO_RANGE, _ZERO_WRITES, _DEVICE_DISCARD, _PUNCH_HOLE = range(4)
+
+
+class RequestQueue:
+    """Takes the program's requests, keeps the kernel busy with them and collects what it finished."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        buffers: Buffers,
+        block_devices: list[bool],
+        outbox: Outbox,
+        *,
+        digests: bool,
+        ordered: bool,
+    ) -> None:
+        self._ring = ring
+        self._buffers = buffers
+        self._outbox = outbox
+        self._digests = digests
+        self._orders = [DiskOrder() for _ in block_devices] if ordered else None
+        # What to try for a request that kernels and file systems do in different ways; the first that is supported.
+        self._ways: dict[tuple[int, Kind], tuple[int, ...]] = {}
+        for disk, block_device in enumerate(block_devices):
+            self._ways[disk, Kind.WRITE_ZEROES] = (_ZERO_RANGE, _ZERO_WRITES)
+            self._ways[disk, Kind.DISCARD] = (
+                (_DEVICE_DISCARD, _PUNCH_HOLE) if block_device else (_PUNCH_HOLE,)
+            )
+        # The place in `_ways` of the first that has not been found unsupported.
+        self._supported = dict.fromkeys(self._ways, 0)
+        self._in_kernel: dict[int, Request] = {}
+        # Free to go, but the kernel has as many as it may have.
+        self._backlog: deque[Request] = deque()
+        self._zeros: memoryview | None = None
+        # Made and not yet released, oldest first.
+        self.outstanding: dict[int, Request] = {}
+        self.made = 0
+        self.completed = 0
+        # Made and not yet completed.
+        self.active = 0
+
+    def issue(self, request: Request, data: memoryview | bytes | None = None) -> None:
+        """Take a request from the program; `data` of a write is copied here and now."""
+        request.sequence = self.made
+        self.made += 1
+        self.active += 1
+        self.outstanding[request.sequence] = request
+        kind = request.kind
+        if kind is Kind.READ:
+            if request.memory is None:
+                request.slot = self._buffers.take(request.length)
+        elif kind is Kind.WRITE:
+            assert data is not None
+            slot = request.slot = self._buffers.take(request.length)
+            slot.view[: request.length] = data
+            if self._digests:
+                request.digest = xxh3_64_intdigest(data)
+        self._outbox.request(request, self.completed)
+        if self._orders is not None and kind is not Kind.FSYNC:
+            self._orders[request.disk].add(request)
+            if request.blockers:
+                return
+        self._start(request)
+
+    def _start(self, request: Request) -> None:
+        if len(self._in_kernel) >= IN_KERNEL_MAX:
+            self._backlog.append(request)
+            return
+        self._in_kernel[request.sequence] = request
+        self._put(request)
+
+    def _put(self, request: Request) -> None:
+        """Queue the request, or the next piece of it, on the ring."""
+        kind = request.kind
+        if kind is Kind.READ or kind is Kind.WRITE:
+            slot = request.slot
+            if slot is not None:
+                iovec, registered = slot.iovec(request.length), slot.registered
+            else:
+                iovec, registered = request.memory[1], False
+            self._ring.put_transfer(
+                request, iovec, registered=registered, offset=request.offset, write=kind is Kind.WRITE
+            )
+        elif kind is Kind.FSYNC:
+            self._ring.put_fsync(request)
+        else:
+            if request.way < 0:
+                request.way = self._supported[request.disk, kind]
+            self._put_range(request)
+
+    def _put_range(self, request: Request) -> None:
+        way = self._ways[request.disk, request.kind][request.way]
+        if way == _ZERO_RANGE:
+            self._ring.put_fallocate(request, uring.FALLOC_FL_ZERO_RANGE)
+        elif way == _PUNCH_HOLE:
+            self._ring.put_fallocate(request, uring.FALLOC_FL_PUNCH_HOLE)
+        elif way == _DEVICE_DISCARD:
+            self._ring.put_device_discard(request)
+        else:
+            if self._zeros is None:
+                self._zeros = memoryview(mmap.mmap(-1, ZERO_PIECE_BYTES))
+            done = request.result
+            length = min(request.length - done, ZERO_PIECE_BYTES)
+            iovec = uring.Iovec([self._zeros[:length]])
+            request.memory = (self._zeros, iovec)
+            self._ring.put_transfer(
+                request, iovec, registered=False, offset=request.offset + done, write=True
+            )
+
+    def submit(self) -> None:
+        """Hand what is ready to the kernel, and let it finish what it can."""
+        if self._ring.unsubmitted or self._in_kernel:
+            self._ring.submit()
+
+    def wait(self, timeout_ns: int | None = None) -> None:
+        """Wait for a completion, the link or the timeout; submits first."""
+        self._ring.wait(timeout_ns)
+
+    def reap(self) -> tuple[list[Request], bool]:
+        """Take what the kernel has finished: requests in its order, and whether the link has something to read.
+
+        Requests that waited for these are started; `submit` or `wait` hands them over.
+        """
+        pairs, linked = self._ring.completions()
+        finished: list[Request] = []
+        for sequence, result in pairs:
+            request = self._in_kernel[sequence]
+            if request.kind in (Kind.WRITE_ZEROES, Kind.DISCARD) and self._goes_on(request, result):
+                continue
+            del self._in_kernel[sequence]
+            self._complete(request, result)
+            finished.append(request)
+        while self._backlog and len(self._in_kernel) < IN_KERNEL_MAX:
+            self._start(self._backlog.popleft())
+        return finished, linked
+
+    def _goes_on(self, request: Request, result: int) -> bool:
+        """Is there another way to try, or another piece to write?"""
+        key = request.disk, request.kind
+        ways = self._ways[key]
+        if -result in _UNSUPPORTED and request.way + 1 < len(ways):
+            request.way += 1
+            self._supported[key] = max(self._supported[key], request.way)
+            self._put(request)
+            return True
+        if ways[request.way] == _ZERO_WRITES and result > 0:
+            request.result += result
+            if request.result < request.length:
+                self._put(request)
+                return True
+        return False
+
+    def _complete(self, request: Request, result: int) -> None:
+        if request.kind in (Kind.WRITE_ZEROES, Kind.DISCARD):
+            request.result = min(result, 0)
+            request.memory = None
+        else:
+            request.result = result
+        request.completed = True
+        self.completed += 1
+        self.active -= 1
+        digest = 0
+        if self._digests and request.kind is Kind.READ and result > 0:
+            source = request.slot.view if request.slot is not None else request.memory[0]
+            digest = xxh3_64_intdigest(source[:result])
+        self._outbox.completion(request, digest)
+        if self._orders is not None and request.kind is not Kind.FSYNC:
+            for freed in self._orders[request.disk].remove(request):
+                self._start(freed)
+
+    def release(self, sequence: int) -> Request:
+        """A token released this request: the program is about to see it."""
+        request = self.outstanding.pop(sequence)
+        assert request.completed, f"request {sequence} released before it completed"
+        return request
+
+    def free(self, request: Request) -> None:
+        """The program has what it was given: the request's memory may be used again."""
+        slot: Slot | None = request.slot
+        if slot is not None:
+            request.slot = None
+            self._buffers.give_back(slot)
+
+    def oldest(self) -> int:
+        """The sequence number of the oldest request not yet released, or the next to be made."""
+        return next(iter(self.outstanding), self.made)

@@ -1,0 +1,83 @@
+"""Where a program is: the stacks that a divergence or a stall shows. Frames of ringtape and asyncio are left out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+from ringtape.engine.requests import Request
+
+# Of a program with a thousand tasks, a few say enough.
+STACKS_MAX = 20
+
+_OWN = str(Path(__file__).resolve().parent)
+_ASYNCIO = str(Path(asyncio.__file__).resolve().parent)
+
+
+def thread_stack(_request: Request | None) -> str:
+    """The stack of a blocking program, which is this thread's, as traceback text."""
+    return _format(_frames_below(sys._getframe()))
+
+
+def task_stack(request: Request | None) -> str:
+    """The stack of the task that made `request`, or of every task that waits, as traceback text."""
+    if request is not None and request.task is not None:
+        if request.task.done():
+            return "the task that made the request has ended\n"
+        return _format_task(request.task)
+    try:
+        tasks = sorted((task for task in asyncio.all_tasks() if not task.done()), key=hash)
+    except RuntimeError:  # no loop runs: the program has ended
+        return "the program has ended\n"
+    return "\n".join(f"{task.get_name()}:\n{_format_task(task)}" for task in tasks[:STACKS_MAX])
+
+
+def _format_task(task: asyncio.Task[Any]) -> str:
+    frames: list[tuple[types.FrameType, int]] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            break
+        frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return _format(frames)
+
+
+def _frames_below(frame: types.FrameType) -> list[tuple[types.FrameType, int]]:
+    frames = []
+    here: types.FrameType | None = frame
+    while here is not None:
+        frames.append((here, here.f_lineno))
+        here = here.f_back
+    return frames[::-1]
+
+
+def _format(frames: list[tuple[types.FrameType, int]]) -> str:
+    shown = [(frame, line) for frame, line in frames if not _is_machinery(frame)]
+    return "".join(traceback.StackSummary.extract(iter(shown)).format())
+
+
+def _is_machinery(frame: types.FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith((_OWN, _ASYNCIO, "<frozen"))
+
+
+def where(error: BaseException) -> str:
+    """`file:line` of the program's last own frame in the exception's traceback; empty if it has none."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if not _is_machinery(frame):
+            return f"{frame.f_code.co_filename}:{line}"
+    return ""
+
+
+def program_traceback(error: BaseException) -> str:
+    """The exception's traceback from the program's first own frame on."""
+    tb = error.__traceback__
+    while tb is not None and _is_machinery(tb.tb_frame):
+        tb = tb.tb_next
+    return "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
