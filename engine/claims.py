@@ -217,10 +217,10 @@ def _family(path: str) -> Iterator[tuple[Identity, str]]:
         yield _device_of(os.path.dirname(entry)), "lies on a disk that is"
 
 
-def _mounts() -> dict[Identity, str]:
+def _mounts(table: str = "/proc/self/mountinfo") -> dict[Identity, str]:
     """The mount point of each block device that is mounted in this process's view."""
     mounts: dict[Identity, str] = {}
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+    with open(table, errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
             _, _, number, _, mount_point = before.split(" ")[:5]

@@ -24,6 +24,10 @@ WAIT = wire_pb2.Checkpoint.MODE_WAIT
 POLL = wire_pb2.Checkpoint.MODE_POLL
 
 
+# How long a checkpoint is kept back for the completion that it waits for, so that one message tells both.
+WITHHOLD_NS_MAX = 2_000_000
+
+
 class Gate(Protocol):
     """What the program's side needs of whoever lets completions through."""
 
@@ -74,7 +78,7 @@ class CoordinatedGate:
         """Wait for the token that starts the program."""
         answer = self._wait_for_answer()
         token = self._token_of(answer, 0)
-        self._started_ns = time.monotonic_ns() - token.clock_ns
+        self._started_ns = token.started_ns
         self.clock.set_ns(token.clock_ns)
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
@@ -85,9 +89,9 @@ class CoordinatedGate:
         self._outbox.stamp(self._now_ns())
         queue.reap()
         if mode == WAIT and not deadline_ns:
-            # No token can come before something completes: one message then tells both.
-            while queue.completed == self._released:
-                self._wait_once(tell=False)
+            # No token can come before something completes: if it does soon, one message tells both.
+            if queue.completed == self._released:
+                self._wait_once(WITHHOLD_NS_MAX, tell=False)
         batch = self._outbox.take(self._now_ns())
         waits = batch.checkpoint
         waits.number = self._number
@@ -152,13 +156,13 @@ class CoordinatedGate:
             if answer is not None:
                 return answer
 
-    def _wait_once(self, *, tell: bool = True) -> wire_pb2.CoordinatorMessage | None:
+    def _wait_once(self, timeout_ns: int | None = None, *, tell: bool = True) -> wire_pb2.CoordinatorMessage | None:
         """One turn of the one wait: completions are told at once, questions answered, a token or value returned.
 
         Without `tell` completions stay in the outbox.
         """
         queue = self.queue
-        queue.wait()
+        queue.wait(timeout_ns)
         _, linked = queue.reap()
         answer: wire_pb2.CoordinatorMessage | None = None
         if linked:

@@ -64,7 +64,8 @@ def _format(frames: list[tuple[types.FrameType, int]]) -> str:
 
 def _is_machinery(frame: types.FrameType) -> bool:
     file = frame.f_code.co_filename
-    return file.startswith((_OWN, _ASYNCIO, "<frozen"))
+    # "<string>" is the line that started the worker.
+    return file == "<string>" or file.startswith((_OWN, _ASYNCIO, "<frozen"))
 
 
 def where(error: BaseException) -> str:

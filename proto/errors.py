@@ -26,4 +26,13 @@ class TapeDamaged(TapeError):
 
 
 class Stalled(RingtapeError):
-    """Something that is waited for does not come; the message names it and what is there instead."""
+    """Something that is waited for does not come; the message names it and what is there instead.
+
+    `worker` is the index of the worker in a replay that waits, None in a program's own failure; `stack` is where its
+    program is, as traceback text, empty if it could not be had.
+    """
+
+    def __init__(self, message: str, *, worker: int | None = None) -> None:
+        super().__init__(message)
+        self.worker = worker
+        self.stack = ""

@@ -173,18 +173,20 @@ class Program(_message.Message):
     def __init__(self, file: _Optional[str] = ..., module: _Optional[str] = ..., function: _Optional[str] = ..., pickled: _Optional[bytes] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids")
+    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids", "started_ns")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_NS_FIELD_NUMBER: _ClassVar[int]
     number: int
     checkpoint: int
     clock_ns: int
     sequences: bytes
     ids: _containers.RepeatedCompositeFieldContainer[IdRange]
-    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ...) -> None: ...
+    started_ns: int
+    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ..., started_ns: _Optional[int] = ...) -> None: ...
 
 class IdRange(_message.Message):
     __slots__ = ("first_sequence", "first_id", "count")

@@ -247,6 +247,19 @@ def test_a_mounted_device_is_refused_and_its_mount_point_named(tmp_path: Path) -
 
 
 @needs_loop_devices
+def test_a_file_system_with_a_device_number_of_its_own_is_found_by_its_source(tmp_path: Path) -> None:
+    """As btrfs has it; the table is made up, since few machines can make one."""
+    table = tmp_path / "mountinfo"
+    with loop_device(sparse(tmp_path / "disk", MIB)) as device:
+        table.write_text(
+            "22 1 0:20 / /proc rw - proc proc rw\n"
+            f"42 27 0:45 /sub /my\\040data rw,relatime shared:1 - btrfs {device} rw,ssd\n"
+            "43 27 0:46 / /gone rw - btrfs /dev/ringtape-no-such-device rw\n"
+        )
+        assert claims._mounts(str(table))[identity(device)] == "/my data"
+
+
+@needs_loop_devices
 @pytest.mark.parametrize("force", [False, True])
 def test_a_kernel_that_guards_mounted_devices_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool

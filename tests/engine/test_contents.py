@@ -278,11 +278,14 @@ def test_a_full_file_system_is_said(tmp_path: Path) -> None:
         make_file(str(full / "a"), 4096)
 
 
-def test_a_zeroed_file_is_a_hole_with_the_same_inode(tmp_path: Path) -> None:
+def test_a_zeroed_file_is_a_hole_with_the_same_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(os.urandom(SIZE))
     inode = path.stat().st_ino
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(is_zero(str(path), SIZE)))
     zero(str(path), SIZE, False)
+    assert synced == [True], "it is to be synced once it is zeros"
     assert path.stat().st_ino == inode
     assert path.stat().st_size == SIZE
     assert path.stat().st_blocks == 0

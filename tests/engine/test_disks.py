@@ -157,7 +157,14 @@ def test_tmpfs_takes_any_block_size() -> None:
         pytest.skip("/dev/shm is no file system of its own")
     path = Path(f"/dev/shm/ringtape-test-{os.getpid()}")
     try:
-        assert probe(str(sparse(path, 4096)), "a").block_size == 512
+        geometry = probe(str(sparse(path, 4096)), "a")
+        assert geometry.block_size == 512
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
+        except OSError:
+            assert not geometry.direct  # before Linux 6.6
+        else:
+            assert geometry.direct
     finally:
         path.unlink()
 

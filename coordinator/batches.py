@@ -1,0 +1,66 @@
+"""A worker's batch taken apart: its program's acts in their order, then its completions, then what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ringtape.coordinator.columns import check_completions, check_requests, slice_requests
+from ringtape.coordinator.errors import ProtocolError
+from ringtape.proto import messages_pb2, wire_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRows:
+    """Requests that follow one another without a note between them."""
+
+    columns: messages_pb2.Requests
+    count: int
+    at_ns: int
+
+
+Act = RequestRows | messages_pb2.Note
+
+
+class BatchChecker:
+    """Knows what a batch may hold."""
+
+    def __init__(self, *, disks: int, digests: bool) -> None:
+        self._disks = disks
+        self._digests = digests
+
+    def acts(self, batch: wire_pb2.Batch) -> Iterator[Act]:
+        """The program's requests and notes, in the order in which it made them; `ProtocolError` if broken."""
+        count = check_requests(batch.requests, disks=self._disks, digests=self._digests)
+        at_ns = batch.requests_ns
+        if not batch.notes:
+            if count:
+                yield RequestRows(batch.requests, count, at_ns)
+            return
+        done = 0
+        for note in batch.notes:
+            until = note.after_requests
+            if not done <= until <= count:
+                raise ProtocolError(
+                    f"a note after {until} of {count} requests, {done} of which were before it"
+                )
+            if until > done:
+                yield RequestRows(slice_requests(batch.requests, done, until), until - done, at_ns)
+                done = until
+            yield note
+        if count > done:
+            yield RequestRows(slice_requests(batch.requests, done, count), count - done, at_ns)
+
+    def completions(self, batch: wire_pb2.Batch) -> int:
+        """The number of completions; `ProtocolError` if broken."""
+        return check_completions(batch.completions, digests=self._digests)
+
+
+def add_ids(ranges: list[wire_pb2.IdRange], sequence: int, first_id: int, count: int) -> None:
+    """Add to `ranges` that requests `sequence` on have the ids `first_id` on; extends the last where it can."""
+    if ranges:
+        last = ranges[-1]
+        if last.first_sequence + last.count == sequence and last.first_id + last.count == first_id:
+            last.count += count
+            return
+    ranges.append(wire_pb2.IdRange(first_sequence=sequence, first_id=first_id, count=count))

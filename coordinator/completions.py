@@ -1,0 +1,83 @@
+"""A worker's completions that no token has released yet, oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ringtape.proto import messages_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a token releases: columns, and where in the queue each row was (None: the oldest, one after another)."""
+
+    count: int
+    sequences: bytes  # u64 column
+    results: bytes  # i64 column
+    digests: bytes  # u64 column; empty below data level digest
+    order: Sequence[int] | None  # as the tape has it: places in the queue after the removal of those before
+
+
+class CompletionQueue:
+    """Columns in, released columns out; no object a row."""
+
+    def __init__(self) -> None:
+        self._sequences = bytearray()
+        self._results = bytearray()
+        self._digests = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._sequences) // 8
+
+    def add(self, columns: messages_pb2.Completions) -> None:
+        """Queue completions in the order they came."""
+        self._sequences += columns.sequence
+        self._results += columns.result
+        self._digests += columns.digest
+
+    def sequences(self) -> npt.NDArray[np.uint64]:
+        """The queued sequence numbers, oldest first; a copy."""
+        return np.frombuffer(bytes(self._sequences), "<u8")
+
+    def first(self, count: int) -> Released:
+        """The `count` oldest, left in the queue."""
+        end = 8 * count
+        return Released(
+            count, bytes(self._sequences[:end]), bytes(self._results[:end]), bytes(self._digests[:end]), None
+        )
+
+    def chosen(self, order: Sequence[int]) -> Released:
+        """Those at the places that the tape's `order` names, left in the queue."""
+        left = list(range(len(self)))
+        rows = [left.pop(place) for place in order]
+        return Released(
+            len(rows),
+            b"".join(bytes(self._sequences[8 * row : 8 * row + 8]) for row in rows),
+            b"".join(bytes(self._results[8 * row : 8 * row + 8]) for row in rows),
+            b"".join(bytes(self._digests[8 * row : 8 * row + 8]) for row in rows),
+            tuple(order),
+        )
+
+    def take(self, released: Released) -> None:
+        """Remove what `first` or `chosen` showed."""
+        if released.order is None:
+            end = 8 * released.count
+            del self._sequences[:end]
+            del self._results[:end]
+            del self._digests[:end]
+            return
+        for place in released.order:
+            for column in (self._sequences, self._results, self._digests):
+                del column[8 * place : 8 * place + 8]
+
+
+def order_of_places(places: Sequence[int]) -> list[int]:
+    """Places in a queue, as the tape has them: each after the removal of those before it."""
+    order = []
+    for i, place in enumerate(places):
+        order.append(place - sum(1 for earlier in places[:i] if earlier < place))
+    return order

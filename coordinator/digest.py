@@ -1,0 +1,186 @@
+"""The digest of a run: one value that says whether two runs were the same.
+
+Responsible for covering everything a program sees and does (ids, requests, results, data digests, clock readings,
+releases, logs, captured values, outcomes) and for nothing that may differ between a recording and its replay: the
+times at which things happened, how rows were grouped into messages, and how the workers raced one another.
+
+Each worker has one running xxh3_128 a column, fed with the column's bytes: where one call ends and the next
+begins leaves no trace. What happened between which requests is covered by counts: every token and note is fed with
+how many requests (and notes) its worker had made before it.
+"""
+
+import struct
+
+import numpy as np
+import xxhash
+
+from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
+from ringtape.proto import messages_pb2
+
+_SMALL = 16  # rows; below, `struct` is faster than numpy
+_TOKEN = struct.Struct("<QQQQQ")
+_NOTE = struct.Struct("<cQ")
+_LENGTH = struct.Struct("<Q")
+_COUNTS = struct.Struct("<QQQQ")
+
+
+class RunDigest:
+    """Takes a run row by row, in each worker's order; workers may come in any order among each other."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = tuple(_WorkerDigest() for _ in range(workers))
+
+    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+        """Requests with ids from `first_id` on. `fsync_covers` is left out: it follows the hardware."""
+        self._workers[worker].requests(columns, count, first_id)
+
+    def token(
+        self, worker: int, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes
+    ) -> None:
+        """The answer to a worker's checkpoint, which is counted from 1; what starts a worker is not in the digest.
+
+        The columns have a row for each released completion, in the order of release: `sequences` u64, `results`
+        i64, `digests` u64, or empty below DATA_LEVEL_DIGEST.
+        """
+        self._workers[worker].token(checkpoint, clock_ns, sequences, results, digests)
+
+    def note(self, worker: int, note: messages_pb2.Note) -> None:
+        """A note, made after the requests given before. What is only for people is left out."""
+        self._workers[worker].note(note)
+
+    def hexdigest(self) -> str:
+        """32 hex digits for everything so far; more may follow."""
+        whole = xxhash.xxh3_128(_LENGTH.pack(len(self._workers)))
+        for worker in self._workers:
+            whole.update(worker.digest())
+        return whole.hexdigest()
+
+
+class _WorkerDigest:
+    """One running hash a column."""
+
+    def __init__(self) -> None:
+        self._requests = tuple(xxhash.xxh3_128() for _ in range(7))
+        self._released = tuple(xxhash.xxh3_128() for _ in range(3))
+        self._tokens = xxhash.xxh3_128()
+        self._notes = xxhash.xxh3_128()
+        self._request_count = 0
+        self._token_count = 0
+        self._note_count = 0
+        self._released_count = 0
+
+    def requests(self, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+        kinds, flags, disks, offsets, lengths, digests, ids = self._requests
+        kinds.update(columns.kind)
+        flags.update(columns.flags)
+        disks.update(columns.disk)
+        offsets.update(columns.offset)
+        lengths.update(columns.length)
+        digests.update(columns.digest)
+        if count == 1:
+            ids.update(first_id.to_bytes(8, "little"))
+        elif count < _SMALL:
+            ids.update(struct.pack(f"<{count}Q", *range(first_id, first_id + count)))
+        else:
+            ids.update(np.arange(first_id, first_id + count, dtype="<u8").data)
+        self._request_count += count
+
+    def token(self, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes) -> None:
+        released = len(sequences) // 8
+        assert len(sequences) == len(results) == 8 * released and len(digests) in (0, 8 * released), (
+            f"columns of {len(sequences)}, {len(results)} and {len(digests)} bytes"
+        )
+        # What the worker had done before it puts the token in its place among requests and notes.
+        self._tokens.update(
+            _TOKEN.pack(checkpoint, clock_ns, self._request_count, self._note_count, released)
+        )
+        if released:
+            sequence, result, digest = self._released
+            sequence.update(sequences)
+            result.update(results)
+            digest.update(digests)
+        self._token_count += 1
+        self._released_count += released
+
+    def note(self, note: messages_pb2.Note) -> None:
+        what = note.WhichOneof("what")
+        if what == "log":
+            self._note(b"l", note.log.encode())
+        elif what == "captured":
+            captured = note.captured
+            self._note(b"c", captured.name.encode(), captured.pickled, bytes((captured.raised,)))
+        else:
+            assert what == "outcome", f"a note of {what}"
+            outcome = note.outcome
+            self._note(
+                b"o",
+                outcome.digest,
+                outcome.exception.encode(),
+                outcome.text.encode(),
+                bytes((outcome.raised,)),
+            )
+
+    def _note(self, what: bytes, *values: bytes) -> None:
+        self._notes.update(_NOTE.pack(what, self._request_count))
+        for value in values:
+            # With its length: ("ab", "c") is not ("a", "bc").
+            self._notes.update(_LENGTH.pack(len(value)))
+            self._notes.update(value)
+        self._note_count += 1
+
+    def digest(self) -> bytes:
+        counts = (self._request_count, self._token_count, self._note_count, self._released_count)
+        columns = (*self._requests, *self._released, self._tokens, self._notes)
+        return _COUNTS.pack(*counts) + b"".join(column.digest() for column in columns)
+
+
+def digest_of_tape(reader: TapeReader) -> str:
+    """The digest of the run on a tape: what its seal should say. Reads the whole tape.
+
+    Raises what `TapeReader.blocks` raises; `reader.end` and `reader.seal` are set afterwards.
+    """
+    digest = RunDigest(reader.header.workers)
+    queues: dict[int, _Queue] = {}
+    for block in reader.blocks():
+        for run in block.runs():
+            if isinstance(run, RequestsRun):
+                digest.requests(run.worker, run.columns, run.count, run.first_id)
+            elif isinstance(run, CompletionsRun):
+                queues.setdefault(run.worker, _Queue()).add(run.columns)
+            elif isinstance(run, TokenRun):
+                columns = queues.setdefault(run.worker, _Queue()).release(run)
+                digest.token(run.worker, run.checkpoint, run.clock_ns, *columns)
+            elif isinstance(run, NoteRun):
+                digest.note(run.worker, run.note)
+    return digest.hexdigest()
+
+
+class _Queue:
+    """One worker's completions that are not yet released, as columns: sequence, result, digest."""
+
+    def __init__(self) -> None:
+        self._columns = (bytearray(), bytearray(), bytearray())
+
+    def add(self, columns: messages_pb2.Completions) -> None:
+        for column, part in zip(
+            self._columns, (columns.sequence, columns.result, columns.digest), strict=True
+        ):
+            column += part
+
+    def release(self, token: TokenRun) -> tuple[bytes, bytes, bytes]:
+        sequences, results, digests = (_take(column, token) for column in self._columns)
+        return sequences, results, digests
+
+
+def _take(column: bytearray, token: TokenRun) -> bytes:
+    """Takes the released rows out of the column, in the order of release."""
+    if token.order is None:
+        taken = bytes(column[: 8 * token.released])
+        del column[: 8 * token.released]
+        return taken
+    rows = bytearray()
+    if column:  # the column of digests may be absent
+        for place in token.order:
+            rows += column[8 * place : 8 * place + 8]
+            del column[8 * place : 8 * place + 8]
+    return bytes(rows)

@@ -1,0 +1,149 @@
+"""One worker process and the coordinator's end of its link. Nothing here blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+from google.protobuf.message import DecodeError
+
+from ringtape.coordinator.errors import ProtocolError
+from ringtape.proto import wire_pb2
+from ringtape.proto.framing import Deframer, FramingError, frame
+
+_RECEIVE_BYTES = 1 << 18
+_ADDR_NO_RANDOMIZE = 0x0040000
+_PERSONALITY_ASK = 0xFFFFFFFF
+
+# Started this way and not through multiprocessing: no resource tracker stays behind, the starting script is not
+# imported as a side effect, and a recording and a replay load the program in the same way.
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from ringtape.engine.worker import main; main()"
+
+
+class WorkerProcess:
+    """A spawned worker: its process, its link, what is still to be sent to it."""
+
+    def __init__(self, start: wire_pb2.Start, *, hash_seed: str, stdout: IO[str] | int | None) -> None:
+        self.index = start.worker
+        self.finished = False
+        #: The end of file has come: nothing more will.
+        self.closed = False
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = _spawn(theirs, hash_seed=hash_seed, stdout=stdout)
+        ours.setblocking(False)
+        self.socket = ours
+        self.pid = self._process.pid
+        self._deframer = Deframer()
+        self._unsent = bytearray()
+        self.send(start)
+
+    def send(self, message: wire_pb2.Start | wire_pb2.CoordinatorMessage) -> None:
+        """Send a message as far as the link takes it; the rest goes with `flush`."""
+        if isinstance(message, wire_pb2.Start):
+            message = wire_pb2.CoordinatorMessage(start=message)
+        data = frame(message.SerializeToString())
+        if self._unsent:
+            self._unsent += data
+            return
+        sent = self._send(data)
+        if sent < len(data):
+            self._unsent += memoryview(data)[sent:]
+
+    def flush(self) -> bool:
+        """Send what is left; True when nothing is."""
+        if self._unsent:
+            del self._unsent[: self._send(self._unsent)]
+        return not self._unsent
+
+    @property
+    def unsent(self) -> bool:
+        """Is there something for `flush`?"""
+        return bool(self._unsent)
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ConnectionResetError):
+            return len(data)  # it has died; the end of file says so
+
+    def receive(self) -> list[wire_pb2.WorkerMessage]:
+        """The messages that have come whole; `ProtocolError` for what is none. Sets `closed` at the end of file."""
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.closed = True
+            return []
+        try:
+            return [wire_pb2.WorkerMessage.FromString(payload) for payload in self._deframer.feed(data)]
+        except (DecodeError, FramingError) as error:
+            raise ProtocolError(f"a message from worker {self.index} does not parse: {error}") from error
+
+    def let_go(self, timeout_s: float) -> None:
+        """Close the link, which lets a finished worker go, and see to it that it and its children have ended."""
+        self.socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker and whatever it has started, now."""
+        # The group outlives a leader that has been waited for only if the program left processes in it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self.socket.close()
+
+    def how_it_ended(self) -> str:
+        """Exit status or signal of an ended worker, in words."""
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return "closed its link"
+        if code >= 0:
+            return f"ended with exit status {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+
+def _spawn(theirs: socket.socket, *, hash_seed: str, stdout: IO[str] | int | None) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
+    with _without_address_randomisation():
+        return subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), *sys.path],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            # Its own group: Ctrl-C reaches the coordinator alone, and its children end with it.
+            process_group=0,
+        )
+
+
+@contextlib.contextmanager
+def _without_address_randomisation() -> Iterator[None]:
+    """What this thread starts meanwhile has the same memory layout each time, where the sandbox allows it."""
+    personality = ctypes.CDLL(None).personality
+    before = personality(ctypes.c_ulong(_PERSONALITY_ASK))
+    if before == -1 or personality(ctypes.c_ulong(before | _ADDR_NO_RANDOMIZE)) == -1:
+        yield
+        return
+    try:
+        yield
+    finally:
+        personality(ctypes.c_ulong(before))

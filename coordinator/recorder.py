@@ -1,0 +1,160 @@
+"""The recording conductor: ids in order of arrival, tokens by the release policy, everything into the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ringtape.coordinator.batches import BatchChecker, RequestRows, add_ids
+from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
+from ringtape.coordinator.conductor import Returns, Send, start_token
+from ringtape.coordinator.errors import ProtocolError
+from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.policy import ReleasePolicy
+from ringtape.proto import messages_pb2, wire_pb2
+
+_WAIT = wire_pb2.Checkpoint.MODE_WAIT
+
+
+class _Recorded:
+    """One worker, as the recorder knows it."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.checkpoints = 0
+        self.queue = CompletionQueue()
+        self.new_ids: list[wire_pb2.IdRange] = []
+        self.waits: wire_pb2.Checkpoint | None = None
+        self.calling = False
+        self.finished = False
+
+
+class Recorder:
+    """Conducts a recording; see `Conductor`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        policy: ReleasePolicy,
+        checker: BatchChecker,
+        *,
+        workers: int,
+        on_log: Callable[[int, str], None],
+    ) -> None:
+        self.done = False
+        self.returns = Returns(workers)
+        self._journal = journal
+        self._policy = policy
+        self._checker = checker
+        self._workers = [_Recorded() for _ in range(workers)]
+        self._deadlines: dict[int, int] = {}
+        self._on_log = on_log
+        self._started_ns = 0
+
+    def start(self, send: Send) -> None:
+        """See `Conductor`."""
+        self._send = send
+        self._started_ns = time.monotonic_ns()
+        for worker in range(len(self._workers)):
+            send(worker, start_token(self._started_ns))
+
+    def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
+        """See `Conductor`."""
+        state = self._workers[worker]
+        if state.finished or (state.waits is not None and batch.WhichOneof("waits") is not None):
+            raise ProtocolError(f"worker {worker} went on without a token")
+        journal = self._journal
+        for act in self._checker.acts(batch):
+            if isinstance(act, RequestRows):
+                add_ids(state.new_ids, state.made, journal.next_id, act.count)
+                state.made += act.count
+                journal.requests(worker, act.columns, act.count, act.at_ns)
+            else:
+                if act.WhichOneof("what") == "captured":
+                    state.calling = False
+                elif act.WhichOneof("what") == "log":
+                    self._on_log(worker, act.log)
+                journal.note(worker, act, batch.requests_ns or self._now_ns())
+        count = self._checker.completions(batch)
+        if count:
+            journal.completions(worker, batch.completions, count, batch.completions_ns)
+            state.queue.add(batch.completions)
+        self._waits(worker, state, batch)
+
+    def _waits(self, worker: int, state: _Recorded, batch: wire_pb2.Batch) -> None:
+        what = batch.WhichOneof("waits")
+        if what == "checkpoint":
+            state.checkpoints += 1
+            if batch.checkpoint.number != state.checkpoints:
+                raise ProtocolError(
+                    f"worker {worker} is at checkpoint {batch.checkpoint.number}, expected {state.checkpoints}"
+                )
+            state.waits = batch.checkpoint
+            if batch.checkpoint.deadline_ns:
+                self._deadlines[worker] = batch.checkpoint.deadline_ns
+        elif what == "capture":
+            state.calling = True
+            self._send(worker, wire_pb2.CoordinatorMessage(capture=wire_pb2.CaptureAnswer(call=True)))
+        elif what == "finish":
+            state.finished = True
+            self._journal.note(worker, messages_pb2.Note(outcome=batch.finish.outcome), self._now_ns())
+            self.returns.add(worker, batch.finish)
+            self.done = self.returns.left == 0
+        if state.waits is not None:
+            self._release(worker, state)
+
+    def _release(self, worker: int, state: _Recorded) -> None:
+        """Give the waiting worker a token, if there is something to put in it."""
+        waits = state.waits
+        assert waits is not None
+        now_ns = self._now_ns()
+        released = self._choose(worker, state)
+        if waits.mode == _WAIT and not released.count and not 0 < waits.deadline_ns <= now_ns:
+            return
+        clock_ns = now_ns
+        state.queue.take(released)
+        state.waits = None
+        self._deadlines.pop(worker, None)
+        journal = self._journal
+        token = wire_pb2.Token(
+            number=journal.next_token,
+            checkpoint=state.checkpoints,
+            clock_ns=clock_ns,
+            sequences=released.sequences,
+            ids=state.new_ids,
+        )
+        state.new_ids = []
+        journal.token(
+            worker,
+            state.checkpoints,
+            clock_ns=clock_ns,
+            deadline_ns=waits.deadline_ns,
+            mode=waits.mode,
+            released=released,
+            at_ns=now_ns,
+        )
+        self._send(worker, wire_pb2.CoordinatorMessage(token=token))
+
+    def _choose(self, worker: int, state: _Recorded) -> Released:
+        queue = state.queue
+        if not len(queue):
+            return queue.first(0)
+        places = self._policy.choose(worker, queue)
+        return queue.first(len(queue)) if places is None else queue.chosen(order_of_places(places))
+
+    def wants(self, worker: int) -> bool:
+        """See `Conductor`: what it reads goes straight to the tape, so the link itself is the only queue."""
+        return True
+
+    def next_due_ns(self) -> int | None:
+        """See `Conductor`."""
+        return min(self._deadlines.values()) if self._deadlines else None
+
+    def tick(self, now_ns: int) -> None:
+        """See `Conductor`."""
+        for worker, deadline_ns in list(self._deadlines.items()):
+            if deadline_ns <= now_ns:
+                self._release(worker, self._workers[worker])
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns

@@ -1,0 +1,281 @@
+"""The replaying conductor: goes along the tape and lets each worker have exactly what the recording let it have.
+
+The tape is followed in its one global order. What a worker did is compared when the tape comes to it, so the first
+difference in that order is the one that is reported, however the workers race. Memory is bounded: a worker can run
+ahead of the tape no further than its next token, and its messages are left in the link when that is much.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ringtape.coordinator.batches import BatchChecker, RequestRows
+from ringtape.coordinator.columns import slice_requests
+from ringtape.coordinator.completions import Released
+from ringtape.coordinator.conductor import Returns, Send, start_token
+from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.replayed import ReplayedWorker
+from ringtape.coordinator.tape.reader import TapeReader
+from ringtape.coordinator.tape.runs import CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
+from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.errors import Stalled, TapeDamaged
+
+# A worker's requests that the tape has not come to; beyond these its link is not read.
+AHEAD_ROWS_MAX = 1 << 16
+# A stall is reported after the given time and so many times what the recording took for the same stretch.
+_RECORDED_GAPS = 10
+
+
+class Replayer:
+    """Conducts a replay; see `Conductor`."""
+
+    def __init__(
+        self,
+        reader: TapeReader,
+        journal: Journal,
+        checker: BatchChecker,
+        *,
+        stall_ns: int,
+        on_log: Callable[[int, str], None],
+    ) -> None:
+        self.done = False
+        #: The damage that ended the tape early, if it was damage.
+        self.damage: TapeDamaged | None = None
+        workers = reader.header.workers
+        self.returns = Returns(workers)
+        self._journal = journal
+        self._checker = checker
+        self._disks = [disk.name for disk in reader.header.disks]
+        self._digests = reader.header.data >= messages_pb2.DATA_LEVEL_DIGEST
+        self._workers = [ReplayedWorker(index, self._disks) for index in range(workers)]
+        self._heard_ns = [0] * workers
+        self._runs = self._runs_of(reader)
+        self._run: Run | None = None
+        self._cut: messages_pb2.Requests | None = None
+        self._offset = 0  # rows of the current run that are done
+        self._stall_ns = stall_ns
+        self._on_log = on_log
+        self._tape_ns = 0
+        self._gap_ns = 0
+        self._came_ns = 0
+
+    def _runs_of(self, reader: TapeReader) -> Iterator[Run]:
+        try:
+            for block in reader.blocks():
+                yield from block.runs()
+        except TapeDamaged as error:
+            self.damage = error
+
+    def start(self, send: Send) -> None:
+        """See `Conductor`."""
+        self._send = send
+        self._started_ns = time.monotonic_ns()
+        for worker in range(len(self._workers)):
+            send(worker, start_token(self._started_ns))
+        self._next_run()
+        self._follow()
+
+    def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
+        """See `Conductor`."""
+        self._heard_ns[worker] = self._now_ns()
+        self._workers[worker].add(batch, self._checker)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Go along the tape as far as the workers have come."""
+        while self._run is not None:
+            run = self._run
+            if isinstance(run, RequestsRun):
+                went_on = self._requests(run)
+            elif isinstance(run, TokenRun):
+                went_on = self._token(run)
+            elif isinstance(run, CompletionsRun):
+                self._workers[run.worker].recorded.add(run.columns)
+                went_on = True
+            else:
+                went_on = self._note(run)
+            if not went_on:
+                return
+            self._next_run()
+        self.done = True
+
+    def _next_run(self) -> None:
+        self._run = next(self._runs, None)
+        self._offset = 0
+        self._cut = None
+        self._came_ns = self._now_ns()
+        if self._run is not None:
+            self._gap_ns = max(self._run.at_ns - self._tape_ns, 0)
+            self._tape_ns = max(self._tape_ns, self._run.at_ns)
+
+    def _columns(self, run: RequestsRun) -> messages_pb2.Requests:
+        """The current run's rows, cut out of the tape once."""
+        if self._cut is None:
+            self._cut = run.columns
+        return self._cut
+
+    def _requests(self, run: RequestsRun) -> bool:
+        state = self._workers[run.worker]
+        while self._offset < run.count:
+            if state.act is None and state.waits is None:
+                return False
+            first_id = run.first_id + self._offset
+            if not isinstance(state.act, RequestRows):
+                words = request_in_words(self._columns(run), self._offset, self._disks)
+                raise state.divergence(words, request_id=first_id)
+            made = state.peek_requests(run.count - self._offset)
+            recorded = slice_requests(self._columns(run), self._offset, self._offset + made.count)
+            state.compare_requests(recorded, made, first_id)
+            assert first_id == self._journal.next_id, "the journal counts requests as the tape does"
+            state.take_requests(made, first_id)
+            self._journal.requests(run.worker, made.columns, made.count, made.at_ns)
+            self._offset += made.count
+        return True
+
+    def _token(self, run: TokenRun) -> bool:
+        state = self._workers[run.worker]
+        if state.act is None and state.waits is None:
+            return False
+        same = False
+        if state.act is None and state.waits is not None and state.waits.WhichOneof("waits") == "checkpoint":
+            waits = state.waits.checkpoint
+            same = waits.mode == run.mode and waits.deadline_ns == run.deadline_ns
+        if not same:
+            raise state.divergence(checkpoint_in_words(run.mode, run.deadline_ns))
+        released = state.released_by(run)
+        if state.missing(released):
+            return False
+        state.compare_results(released)
+        state.release(released)
+        self._give_token(run, state, released)
+        return True
+
+    def _give_token(self, run: TokenRun, state: ReplayedWorker, released: Released) -> None:
+        assert run.number == self._journal.next_token, "the journal counts tokens as the tape does"
+        now_ns = self._now_ns()
+        if released.count:
+            columns = messages_pb2.Completions(
+                sequence=released.sequences, result=released.results, digest=released.digests
+            )
+            self._journal.completions(run.worker, columns, released.count, now_ns)
+        self._journal.token(
+            run.worker,
+            state.checkpoints,
+            clock_ns=run.clock_ns,
+            deadline_ns=run.deadline_ns,
+            mode=run.mode,
+            released=replace(released, order=None),
+            at_ns=now_ns,
+        )
+        token = wire_pb2.Token(
+            number=run.number,
+            checkpoint=state.checkpoints,
+            clock_ns=run.clock_ns,
+            sequences=released.sequences,
+            ids=state.new_ids,
+        )
+        state.new_ids = []
+        self._send(run.worker, wire_pb2.CoordinatorMessage(token=token))
+
+    def _note(self, run: NoteRun) -> bool:
+        state = self._workers[run.worker]
+        if state.act is None and state.waits is None:
+            return False
+        what = run.note.WhichOneof("what")
+        if not _same_note(run.note, state):
+            raise state.divergence(note_in_words(run.note))
+        now_ns = self._now_ns()
+        if what == "log":
+            state.take_note()
+            self._journal.note(run.worker, run.note, now_ns)
+            self._on_log(run.worker, run.note.log)
+            return True
+        assert state.waits is not None
+        finish, state.waits = state.waits.finish, None
+        if what == "captured":
+            self._journal.note(run.worker, run.note, now_ns)
+            answer = wire_pb2.CaptureAnswer(recorded=run.note.captured)
+            self._send(run.worker, wire_pb2.CoordinatorMessage(capture=answer))
+        else:
+            unreleased = state.unreleased(digests=self._digests)
+            if unreleased.sequence:
+                self._journal.completions(run.worker, unreleased, len(state.completed), now_ns)
+            self._journal.note(run.worker, messages_pb2.Note(outcome=finish.outcome), now_ns)
+            self.returns.add(run.worker, finish)
+        return True
+
+    def wants(self, worker: int) -> bool:
+        """See `Conductor`."""
+        return self._workers[worker].rows_ahead < AHEAD_ROWS_MAX
+
+    def next_due_ns(self) -> int | None:
+        """See `Conductor`: when the worker that the tape waits for has taken too long."""
+        if self._run is None:
+            return None
+        heard_ns = max(self._came_ns, self._heard_ns[self._run.worker])
+        return heard_ns + self._stall_ns + _RECORDED_GAPS * self._gap_ns
+
+    def tick(self, now_ns: int) -> None:
+        """See `Conductor`."""
+        due_ns = self.next_due_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            raise self._stalled()
+
+    def _stalled(self) -> Stalled:
+        run = self._run
+        assert run is not None
+        state = self._workers[run.worker]
+        queued = _listed([state.ids[s] for s in state.completed if s in state.ids])
+        if isinstance(run, TokenRun) and state.waits is not None:
+            missing = _listed([state.ids[s] for s in state.missing(state.released_by(run))])
+            text = (
+                f"worker {run.worker} waits at checkpoint {state.checkpoints + 1} for the completion of "
+                f"request ids {missing}, which does not come; completed and queued: {queued}"
+            )
+        else:
+            text = (
+                f"worker {run.worker} has done nothing for too long after checkpoint {state.checkpoints}: the tape "
+                f"goes on with {self._in_words(run)}; completed and queued: {queued}"
+            )
+        return Stalled(text, worker=run.worker)
+
+    def _in_words(self, run: Run) -> str:
+        if isinstance(run, RequestsRun):
+            words = request_in_words(self._columns(run), self._offset, self._disks)
+            return f"request id {run.first_id + self._offset}, {words}"
+        if isinstance(run, TokenRun):
+            return checkpoint_in_words(run.mode, run.deadline_ns)
+        return note_in_words(run.note) if isinstance(run, NoteRun) else "completions"
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._started_ns
+
+
+def _same_note(recorded: messages_pb2.Note, state: ReplayedWorker) -> bool:
+    """Is what the program did next the tape's note?"""
+    what = recorded.WhichOneof("what")
+    if what == "log":
+        act = state.act
+        return (
+            isinstance(act, messages_pb2.Note) and act.WhichOneof("what") == "log" and act.log == recorded.log
+        )
+    if state.act is not None or state.waits is None:
+        return False
+    if what == "captured":
+        return (
+            state.waits.WhichOneof("waits") == "capture"
+            and state.waits.capture.name == recorded.captured.name
+        )
+    if state.waits.WhichOneof("waits") != "finish":
+        return False
+    one, other = state.waits.finish.outcome, recorded.outcome
+    if one.raised or other.raised:
+        return (one.raised, one.exception, one.text) == (other.raised, other.exception, other.text)
+    return one.digest == other.digest
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(str(i) for i in ids[:10]) + (", …" if len(ids) > 10 else "") if ids else "none"

@@ -1,0 +1,223 @@
+"""Starts the workers of a run, moves messages between them and the conductor, and ends them, whatever happens.
+
+It does not know whether the run is a recording, a replay or plain. No worker is left when `run` comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from ringtape.coordinator.conductor import Conductor
+from ringtape.coordinator.errors import Divergence, Interrupted, ProtocolError, WorkerDied
+from ringtape.coordinator.processes import WorkerProcess
+from ringtape.coordinator.tape.sink import TapeSink
+from ringtape.proto import wire_pb2
+from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
+
+PROGRESS_EVERY_NS = 100_000_000
+# How long a finished worker may take to go, and how long a worker may take to say where its program is.
+LET_GO_S_MAX = 2.0
+STACK_S_MAX = 2.0
+
+_REFUSALS: dict[int, type[RingtapeError]] = {
+    wire_pb2.Refusal.REASON_PROGRAM: ProgramError,
+    wire_pb2.Refusal.REASON_DISK: DiskError,
+    wire_pb2.Refusal.REASON_RING: RingUnavailable,
+    wire_pb2.Refusal.REASON_PROTOCOL: ProtocolError,
+}
+
+
+class Supervisor:
+    """One run's processes and the one event loop over their links."""
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        starts: list[wire_pb2.Start],
+        tape: TapeSink,
+        *,
+        hash_seed: str,
+        stdout: IO[str] | int | None,
+        on_progress: Callable[[], None] | None,
+    ) -> None:
+        self._conductor = conductor
+        self._starts = starts
+        self._tape = tape
+        self._hash_seed = hash_seed
+        self._stdout = stdout
+        self._on_progress = on_progress
+        self._workers: list[WorkerProcess] = []
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, int] = {}
+        self._not_ready = len(starts)
+        self._started_ns = 0
+        #: Set while the programs run, nanoseconds.
+        self.elapsed_ns = 0
+
+    def run(self) -> None:
+        """Conduct the run to its end; raises the `RingtapeError` that ended it early."""
+        with self._selector, _interruptions() as interruption:
+            if interruption.fd >= 0:
+                self._selector.register(interruption.fd, selectors.EVENT_READ)
+            try:
+                for start in self._starts:
+                    self._workers.append(WorkerProcess(start, hash_seed=self._hash_seed, stdout=self._stdout))
+                self._loop(interruption)
+            except (Divergence, Stalled) as error:
+                self._add_stack(error)
+                raise
+            except BaseException:
+                self._kill()
+                raise
+            finally:
+                if self._started_ns:
+                    self.elapsed_ns = time.monotonic_ns() - self._started_ns
+                self._end()
+
+    def _loop(self, interruption: Interruption) -> None:
+        conductor, tape = self._conductor, self._tape
+        progress_ns = 0
+        while not conductor.done:
+            for worker in self._workers:
+                self._watch(worker)
+            for key, _ in self._selector.select(self._timeout_s()):
+                if key.data is not None:
+                    self._attend(key.data)
+            if interruption.name:
+                raise Interrupted(f"interrupted by {interruption.name}")
+            if self._started_ns:
+                now_ns = time.monotonic_ns() - self._started_ns
+                conductor.tick(now_ns)
+                tape.flush_due(now_ns)
+                if self._on_progress is not None and now_ns >= progress_ns:
+                    progress_ns = now_ns + PROGRESS_EVERY_NS
+                    self._on_progress()
+
+    def _timeout_s(self) -> float | None:
+        if not self._started_ns:
+            return None
+        dues = [self._conductor.next_due_ns(), self._tape.next_flush_ns()]
+        now_ns = time.monotonic_ns() - self._started_ns
+        if self._on_progress is not None:
+            dues.append(now_ns + PROGRESS_EVERY_NS)
+        known = [due for due in dues if due is not None]
+        return max((min(known) - now_ns) / 1e9, 0) if known else None
+
+    def _watch(self, worker: WorkerProcess) -> None:
+        """Look for what can be done for this worker now: read from it, send the rest to it."""
+        wanted = 0
+        if not worker.closed:
+            if self._conductor.wants(worker.index):
+                wanted |= selectors.EVENT_READ
+            if worker.unsent:
+                wanted |= selectors.EVENT_WRITE
+        watched = self._watched.get(worker.index, 0)
+        if wanted == watched:
+            return
+        if not watched:
+            self._selector.register(worker.socket, wanted, worker)
+        elif not wanted:
+            self._selector.unregister(worker.socket)
+        else:
+            self._selector.modify(worker.socket, wanted, worker)
+        self._watched[worker.index] = wanted
+
+    def _attend(self, worker: WorkerProcess) -> None:
+        worker.flush()
+        for message in worker.receive():
+            self._take(worker, message)
+        if worker.closed and not self._conductor.done:
+            how = worker.how_it_ended()
+            raise WorkerDied(
+                f"worker {worker.index} (pid {worker.pid}) {how} before its program ended", worker.index
+            )
+
+    def _take(self, worker: WorkerProcess, message: wire_pb2.WorkerMessage) -> None:
+        what = message.WhichOneof("body")
+        if what == "batch":
+            if self._not_ready:
+                raise ProtocolError(f"worker {worker.index} ran before it was started")
+            self._conductor.batch(worker.index, message.batch)
+        elif what == "refusal":
+            kind = _REFUSALS.get(message.refusal.reason, ProtocolError)
+            raise kind(message.refusal.text)
+        elif what == "ready":
+            self._not_ready -= 1
+            if not self._not_ready:
+                self._started_ns = time.monotonic_ns()
+                self._conductor.start(lambda index, answer: self._workers[index].send(answer))
+        else:
+            raise ProtocolError(f"worker {worker.index} sent {what or 'an empty message'} unasked")
+
+    def _add_stack(self, error: Divergence | Stalled) -> None:
+        """Ask the worker where its program is; a worker that computes may not answer in time."""
+        if error.worker is None:
+            return
+        worker = self._workers[error.worker]
+        ask = wire_pb2.StackAsk(sequence=getattr(error, "sequence", None))
+        worker.send(wire_pb2.CoordinatorMessage(stack=ask))
+        until = time.monotonic() + STACK_S_MAX
+        with selectors.DefaultSelector() as selector, contextlib.suppress(ProtocolError):
+            selector.register(worker.socket, selectors.EVENT_READ)
+            while not worker.closed and selector.select(max(until - time.monotonic(), 0)):
+                for message in worker.receive():
+                    if message.WhichOneof("body") == "stack":
+                        error.stack = message.stack.text
+                        return
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    def _end(self) -> None:
+        if self._conductor.done:
+            for worker in self._workers:
+                worker.socket.close()
+            until = time.monotonic() + LET_GO_S_MAX
+            for worker in self._workers:
+                worker.let_go(max(until - time.monotonic(), 0))
+        else:
+            self._kill()
+
+
+class Interruption:
+    """A signal that asks the run to end."""
+
+    def __init__(self) -> None:
+        #: The signal's name once it has come.
+        self.name = ""
+        #: Readable when it has come; -1 where signals are not ours to handle.
+        self.fd = -1
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[Interruption]:
+    """Turn SIGINT and SIGTERM into an end of the run that keeps the tape whole; in the main thread alone."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def handle(number: int, _frame: object) -> None:
+        interruption.name = signal.Signals(number).name
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    interruption.fd = reader
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield interruption
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)

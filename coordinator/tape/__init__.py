@@ -1,0 +1,33 @@
+"""The tape: the log file of a run, written as a stream and read back to the last whole block.
+
+This file only re-exports. docs/tape-format.md describes the bytes.
+"""
+
+from ringtape.coordinator.tape.ledger import Totals
+from ringtape.coordinator.tape.reader import TapeDamagedAt, TapeEnd, TapeReader
+from ringtape.coordinator.tape.rows import CompletionRow, NoteRow, RequestRow, Row, TokenRow, iter_rows
+from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.tape.sink import NullTape, TapeSink
+from ringtape.coordinator.tape.writer import TapeWriter
+
+__all__ = [
+    "BlockView",
+    "CompletionRow",
+    "CompletionsRun",
+    "NoteRow",
+    "NoteRun",
+    "NullTape",
+    "RequestRow",
+    "RequestsRun",
+    "Row",
+    "Run",
+    "TapeDamagedAt",
+    "TapeEnd",
+    "TapeReader",
+    "TapeSink",
+    "TapeWriter",
+    "TokenRow",
+    "TokenRun",
+    "Totals",
+    "iter_rows",
+]

@@ -1,0 +1,186 @@
+"""A block while it grows: columns appended as bytes, a Block message at the end.
+
+Responsible for the accumulation alone. It never looks at a row, decides nothing about when a block is full (the
+writer does) and never writes. One call appends a handful of byte strings whatever the number of rows.
+"""
+
+import struct
+from collections.abc import Sequence
+
+from ringtape.proto import messages_pb2, tape_pb2
+
+# Of a token's row, of a run, and of a note beyond itself, for the estimate of a block's size.
+_TOKEN_BYTES = 8 + 8 + 1 + 4
+_RUN_BYTES = 1 + 2 + 4 + 8
+_NOTE_FIELD_BYTES = 8
+_PLACE_BYTES = 4
+
+
+def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> messages_pb2.Requests:
+    """Rows `start` to `stop` of the columns."""
+    kind = columns.kind
+    fsyncs_before = kind.count(messages_pb2.KIND_FSYNC, 0, start)
+    fsyncs = kind.count(messages_pb2.KIND_FSYNC, start, stop)
+    return messages_pb2.Requests(
+        kind=kind[start:stop],
+        flags=columns.flags[start:stop],
+        disk=columns.disk[2 * start : 2 * stop],
+        offset=columns.offset[8 * start : 8 * stop],
+        length=columns.length[8 * start : 8 * stop],
+        digest=columns.digest[8 * start : 8 * stop],
+        fsync_covers=columns.fsync_covers[8 * fsyncs_before : 8 * (fsyncs_before + fsyncs)],
+    )
+
+
+def slice_completions(columns: messages_pb2.Completions, start: int, stop: int) -> messages_pb2.Completions:
+    """Rows `start` to `stop` of the columns."""
+    return messages_pb2.Completions(
+        sequence=columns.sequence[8 * start : 8 * stop],
+        result=columns.result[8 * start : 8 * stop],
+        digest=columns.digest[8 * start : 8 * stop],
+    )
+
+
+class BlockBuilder:
+    """The rows of one block. `digests` says whether requests and completions bring a digest column."""
+
+    def __init__(self, first_id: int, first_token: int, digests: bool) -> None:
+        self.rows = 0
+        self.first_row_ns = 0  # only means something where there are rows
+        self.requests = 0
+        self.tokens = 0
+        self._digests = digests
+        self._bytes = 0
+        self._released = 0  # by all tokens: how many places `_order` would hold
+        self._order: bytearray | None = None  # None while every place is 0
+        self._block = tape_pb2.Block(first_id=first_id, first_token=first_token)
+        self._run_table = bytearray()
+        self._run_worker: list[int] = []
+        self._run_count: list[int] = []
+        self._run_ns: list[int] = []
+        self._requests = tuple(bytearray() for _ in range(7))
+        self._completions = tuple(bytearray() for _ in range(3))
+        self._tokens = tuple(bytearray() for _ in range(4))
+
+    @property
+    def raw_bytes(self) -> int:
+        """About how long the serialized block is."""
+        return self._bytes + (_PLACE_BYTES * self._released if self._order is not None else 0)
+
+    def note_bytes(self, note: messages_pb2.Note) -> int:
+        """About how much the note would add to `raw_bytes`."""
+        return note.ByteSize() + _NOTE_FIELD_BYTES
+
+    def token_bytes(self, released: int, ordered: bool) -> int:
+        """How much a token would add to `raw_bytes`: a token with an order brings in the places of all before."""
+        if self._order is not None:
+            return _TOKEN_BYTES + _PLACE_BYTES * released
+        return _TOKEN_BYTES + (_PLACE_BYTES * (self._released + released) if ordered else 0)
+
+    def add_requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+        """Appends `count` rows."""
+        kind, flags, disk = columns.kind, columns.flags, columns.disk
+        offset, length, digest, covers = columns.offset, columns.length, columns.digest, columns.fsync_covers
+        wide = 8 * count
+        assert (
+            len(kind) == len(flags) == count
+            and len(disk) == 2 * count
+            and len(offset) == len(length) == wide
+            and len(digest) == (wide if self._digests else 0)
+            and len(covers) == 8 * kind.count(messages_pb2.KIND_FSYNC)
+        ), f"columns of other lengths than {count} requests have"
+        kinds, flag_bits, disks, offsets, lengths, digests, all_covers = self._requests
+        kinds += kind
+        flag_bits += flags
+        disks += disk
+        offsets += offset
+        lengths += length
+        digests += digest
+        all_covers += covers
+        self._bytes += 4 * count + 2 * wide + len(digest) + len(covers)
+        self._run(tape_pb2.TABLE_REQUESTS, worker, count, at_ns)
+        self.requests += count
+
+    def add_completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+        """Appends `count` rows."""
+        sequence, result, digest = columns.sequence, columns.result, columns.digest
+        wide = 8 * count
+        assert len(sequence) == len(result) == wide and len(digest) == (wide if self._digests else 0), (
+            f"columns of other lengths than {count} completions have"
+        )
+        sequences, results, digests = self._completions
+        sequences += sequence
+        results += result
+        digests += digest
+        self._bytes += 2 * wide + len(digest)
+        self._run(tape_pb2.TABLE_COMPLETIONS, worker, count, at_ns)
+
+    def add_token(
+        self,
+        worker: int,
+        clock_ns: int,
+        deadline_ns: int,
+        mode: int,
+        released: int,
+        order: Sequence[int] | None,
+        at_ns: int,
+    ) -> None:
+        """Appends one token. An `order` of zeros is as good as None."""
+        assert order is None or len(order) == released, f"{released} completions in an order of {order}"
+        clocks, deadlines, modes, releases = self._tokens
+        clocks += clock_ns.to_bytes(8, "little")
+        deadlines += deadline_ns.to_bytes(8, "little")
+        modes.append(mode)
+        releases += released.to_bytes(4, "little")
+        if order is not None and self._order is None and any(order):
+            self._order = bytearray(_PLACE_BYTES * self._released)
+        if self._order is not None:
+            self._order += (
+                bytes(_PLACE_BYTES * released) if order is None else struct.pack(f"<{released}I", *order)
+            )
+        self._released += released
+        self._bytes += _TOKEN_BYTES
+        self._run(tape_pb2.TABLE_TOKENS, worker, 1, at_ns)
+        self.tokens += 1
+
+    def add_note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
+        """Appends one note. Its place among the requests is told by the runs, not by `after_requests`."""
+        kept = self._block.notes.add()
+        kept.CopyFrom(note)
+        kept.after_requests = 0
+        self._bytes += self.note_bytes(note)
+        self._run(tape_pb2.TABLE_NOTES, worker, 1, at_ns)
+
+    def finish(self) -> tape_pb2.Block:
+        """The Block message. The builder is not to be used again."""
+        block, runs = self._block, len(self._run_table)
+        block.run_table = bytes(self._run_table)
+        block.run_worker = struct.pack(f"<{runs}H", *self._run_worker)
+        block.run_count = struct.pack(f"<{runs}I", *self._run_count)
+        block.run_ns = struct.pack(f"<{runs}Q", *self._run_ns)
+        for message, columns in (
+            (block.requests, self._requests),
+            (block.completions, self._completions),
+            (block.tokens, self._tokens),
+        ):
+            # The columns are kept in the order of their fields.
+            for field, column in zip(message.DESCRIPTOR.fields, columns, strict=False):
+                if column:
+                    setattr(message, field.name, bytes(column))
+        if self._order is not None:
+            block.tokens.order = bytes(self._order)
+        return block
+
+    def _run(self, table: int, worker: int, count: int, at_ns: int) -> None:
+        if not self._run_table:
+            self.first_row_ns = at_ns
+        elif self._run_table[-1] == table and self._run_worker[-1] == worker and self._run_ns[-1] == at_ns:
+            self._run_count[-1] += count
+            self.rows += count
+            return
+        self._run_table.append(table)
+        self._run_worker.append(worker)
+        self._run_count.append(count)
+        self._run_ns.append(at_ns)
+        self._bytes += _RUN_BYTES
+        self.rows += count

@@ -1,0 +1,162 @@
+"""The frames of a tape: bytes in, checked payload out, and the other way round.
+
+Responsible for the file's first bytes, the frame header, checksums, compression and the bounds on all of them.
+It never opens a file and never looks inside a payload: what a block means is for `tables`. docs/tape-format.md
+describes the same bytes in words.
+
+Every length in a frame header is a claim by whoever wrote the file. It is held against a bound, and against
+what is left of the file, before a byte is allocated for it.
+"""
+
+import enum
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import xxhash
+import zstandard
+
+from ringtape.proto.errors import TapeError
+
+MAGIC = b"RINGTAPE"
+FORMAT_VERSION = 1
+FILE_HEADER = struct.Struct("<8sII")  # magic, format version, reserved
+
+FRAME_MAGIC = int.from_bytes(b"RTfr", "little")
+# Magic, type, codec, reserved, stored length, raw length; the checksum covers these and the stored payload.
+_CHECKED = struct.Struct("<IBBHII")
+_CHECKSUM = struct.Struct("<Q")
+FRAME_HEADER_BYTES = _CHECKED.size + _CHECKSUM.size
+
+RAW_BYTES_MAX = 64 << 20  # of one frame's payload, in memory
+COMPRESSION_LEVEL = 1  # the coordinator compresses between two messages; higher levels gain little on columns
+
+
+class FrameType(enum.IntEnum):
+    """What a frame holds. Numbers not listed are left to later versions, and skipped."""
+
+    HEADER = 1
+    BLOCK = 2
+    SEAL = 3
+
+
+class Codec(enum.IntEnum):
+    """How a frame's payload is stored."""
+
+    NONE = 0
+    ZSTD = 1
+
+
+class Problem(Exception):
+    """What does not hold together in a tape, as one clause. Who catches it knows the place and adds it."""
+
+
+class Frame(NamedTuple):
+    """A frame whose checksum holds, its payload still as stored."""
+
+    type: int
+    codec: int
+    reserved: int
+    raw_bytes: int
+    stored: bytes
+
+    @property
+    def frame_bytes(self) -> int:
+        """How much of the file the frame takes, header included."""
+        return FRAME_HEADER_BYTES + len(self.stored)
+
+
+class FrameEncoder:
+    """Turns payloads into frames. Holds a compressor, so it belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+
+    def encode(self, type_: FrameType, payload: bytes) -> bytes:
+        """The whole frame. TapeError when the payload is longer than a frame may be."""
+        if len(payload) > RAW_BYTES_MAX:
+            raise TapeError(
+                f"{len(payload)} bytes do not fit on the tape in one piece; at most {RAW_BYTES_MAX} bytes do"
+            )
+        codec, stored = Codec.ZSTD, self._compressor.compress(payload)
+        if len(stored) >= len(payload):
+            codec, stored = Codec.NONE, payload
+        checked = _CHECKED.pack(FRAME_MAGIC, type_, codec, 0, len(stored), len(payload))
+        return b"".join((checked, _CHECKSUM.pack(_checksum(checked, stored)), stored))
+
+
+def encode_file_header() -> bytes:
+    """The first bytes of every tape."""
+    return FILE_HEADER.pack(MAGIC, FORMAT_VERSION, 0)
+
+
+def read_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) -> Frame | None:
+    """The frame at `offset`, or None where the file ends there.
+
+    `read(length, offset)` gives as many bytes of the file as there are; `file_bytes` is the file's size.
+    Raises Problem for a frame that is cut, makes impossible claims or fails its checksum.
+    """
+    left = file_bytes - offset
+    if left <= 0:
+        return None
+    header = read(FRAME_HEADER_BYTES, offset)
+    if len(header) < FRAME_HEADER_BYTES:
+        raise Problem(f"the file ends inside a frame's header, {len(header)} bytes into it")
+    checked = header[: _CHECKED.size]
+    magic, type_, codec, reserved, stored_bytes, raw_bytes = _CHECKED.unpack(checked)
+    if magic != FRAME_MAGIC:
+        raise Problem("no frame begins there")
+    if raw_bytes > RAW_BYTES_MAX or stored_bytes > raw_bytes:
+        raise Problem(f"its lengths are impossible: {stored_bytes} bytes stored for {raw_bytes} bytes")
+    if stored_bytes > left - FRAME_HEADER_BYTES:
+        raise Problem(
+            f"the file ends inside a frame, {left} bytes into its {FRAME_HEADER_BYTES + stored_bytes}"
+        )
+    stored = read(stored_bytes, offset + FRAME_HEADER_BYTES)
+    if len(stored) < stored_bytes:
+        raise Problem("the file became shorter while it was read")
+    (checksum,) = _CHECKSUM.unpack_from(header, _CHECKED.size)
+    if checksum != _checksum(checked, stored):
+        raise Problem("its checksum is wrong")
+    return Frame(type_, codec, reserved, raw_bytes, stored)
+
+
+def skip_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) -> tuple[int, int] | None:
+    """Type and whole length of the frame at `offset`, its payload neither read nor checked; None if none begins."""
+    header = read(FRAME_HEADER_BYTES, offset)
+    if len(header) < FRAME_HEADER_BYTES:
+        return None
+    magic, type_, _, _, stored_bytes, _ = _CHECKED.unpack_from(header)
+    whole = FRAME_HEADER_BYTES + stored_bytes
+    return (type_, whole) if magic == FRAME_MAGIC and offset + whole <= file_bytes else None
+
+
+def unpack(frame: Frame) -> bytes:
+    """The frame's payload. Raises Problem when it does not decompress to exactly the length it claims."""
+    if frame.reserved:
+        raise Problem(f"its reserved field is {frame.reserved}, not 0")
+    if frame.codec == Codec.NONE:
+        if len(frame.stored) != frame.raw_bytes:
+            raise Problem(f"it claims {frame.raw_bytes} bytes and stores {len(frame.stored)}")
+        return frame.stored
+    if frame.codec != Codec.ZSTD:
+        raise Problem(f"it is stored in a way (codec {frame.codec}) that this ringtape does not know")
+    try:
+        # zstandard allocates what the compressed data claims, whatever `max_output_size` says: ask it first.
+        claimed = zstandard.get_frame_parameters(frame.stored).content_size
+        if claimed != frame.raw_bytes:
+            raise Problem(f"it claims {frame.raw_bytes} bytes and its compressed data another length")
+        payload = zstandard.ZstdDecompressor(max_window_size=RAW_BYTES_MAX).decompress(
+            frame.stored, max_output_size=frame.raw_bytes, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise Problem(f"it does not decompress: {error}") from None
+    if len(payload) != frame.raw_bytes:
+        raise Problem(f"it claims {frame.raw_bytes} bytes and decompresses to {len(payload)}")
+    return payload
+
+
+def _checksum(checked: bytes, stored: bytes) -> int:
+    hasher = xxhash.xxh3_64(checked)
+    hasher.update(stored)
+    return hasher.intdigest()

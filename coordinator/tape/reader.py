@@ -1,0 +1,231 @@
+"""Reads a tape, block by block, as a stream.
+
+Responsible for the file: what it is, where it ends and why, and where the first thing is that does not hold
+together. It never gives out a row that was not checked, never raises anything but TapeError (TapeDamaged for
+contents) whatever the file holds, and never keeps more than one block and what is in flight.
+"""
+
+import contextlib
+import enum
+import errno
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ringtape.coordinator.tape import frames
+from ringtape.coordinator.tape.frames import FrameType, Problem
+from ringtape.coordinator.tape.ledger import Ledger, Totals
+from ringtape.coordinator.tape.runs import BlockView
+from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal, parse
+from ringtape.proto import tape_pb2
+from ringtape.proto.errors import TapeDamaged, TapeError
+
+
+class TapeEnd(enum.Enum):
+    """How a tape ends."""
+
+    SEALED = "sealed"
+    UNSEALED = "unsealed"  # after a whole frame, without a seal: the recording was cut
+    DAMAGED = "damaged"
+
+
+class TapeDamagedAt(TapeDamaged):
+    """Where a tape stops holding together. What the reader gave out before is whole.
+
+    `offset` is the byte at which the damaged frame begins; `block` the number (from 1) of the block that is
+    damaged, or would begin there, 0 being the header; `requests_whole` the id of the last whole request.
+    """
+
+    def __init__(self, path: str, problem: str, *, offset: int, block: int, requests_whole: int) -> None:
+        what = f"block {block}" if block else "the header"
+        super().__init__(
+            f"{path} is damaged at byte {offset} ({what}): {problem}; its first {requests_whole} requests are whole"
+        )
+        self.offset = offset
+        self.block = block
+        self.requests_whole = requests_whole
+
+
+class TapeReader:
+    """A tape that is there to be read. `open` makes one; close it, or use it in a `with`.
+
+    A reader keeps runs from writing the tape anew while it is open. `being_written` says that a run was writing it
+    when it was opened: its end is then only the end so far.
+    """
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Opens a tape and reads its header.
+
+        Raises TapeError: there is no such file, it is something else than a file, permission is denied, it is
+        empty, not a tape, or made by a newer ringtape. Raises TapeDamagedAt when its header is cut or damaged.
+        """
+        return cls(os.fspath(path))
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file, self.being_written = _open(path)
+        self.seal: tape_pb2.Seal | None = None
+        self.end: TapeEnd | None = None  # None until `blocks` has come to the end
+        self._totals = Totals(0, 0, 0)
+        try:
+            self._file_bytes = os.fstat(self._file.fileno()).st_size
+            self.version = self._read_file_header()
+            self.header, self._first_block = self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+        self._shape = Shape.of(self.header)
+
+    @property
+    def totals(self) -> Totals:
+        """Rows in the blocks that `blocks` has given out."""
+        return self._totals
+
+    def blocks(self) -> Iterator[BlockView]:
+        """The blocks, in order. May be called again, from the start; one iteration at a time.
+
+        When it has come to the end, `end` says how the tape ends and `seal` holds the seal, if there is one.
+        Raises TapeDamagedAt at the first damage, after every whole block before it was given out, and TapeError
+        when the file cannot be read.
+        """
+        self.seal, self.end, self._totals = None, None, Totals(0, 0, 0)
+        self._file_bytes = os.fstat(self._file.fileno()).st_size
+        ledger, number, offset = Ledger(), 1, self._first_block
+        while True:
+            try:
+                frame = frames.read_frame(self._read, offset, self._file_bytes)
+                if frame is None:
+                    self.end = TapeEnd.UNSEALED
+                    return
+                view = self._take(frame, ledger, number, offset)
+            except Problem as problem:
+                self.end = TapeEnd.DAMAGED
+                raise self._damaged(problem, offset, number) from None
+            offset += frame.frame_bytes
+            if view is not None:
+                self._totals = ledger.totals
+                number += 1
+                yield view
+            if self.seal is not None:
+                self.end = TapeEnd.SEALED
+                return
+
+    def find_seal(self) -> tape_pb2.Seal | None:
+        """The seal, found without reading the blocks before it; None where there is none or the way is damaged."""
+        offset = self._first_block
+        while (found := frames.skip_frame(self._read, offset, self._file_bytes)) is not None:
+            type_, frame_bytes = found
+            if type_ == FrameType.SEAL:
+                try:
+                    frame = frames.read_frame(self._read, offset, self._file_bytes)
+                    assert frame is not None
+                    return parse(frames.unpack(frame), tape_pb2.Seal())
+                except Problem:
+                    return None
+            offset += frame_bytes
+        return None
+
+    def close(self) -> None:
+        """Closes the file. Blocks given out before stay readable."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self, frame: frames.Frame, ledger: Ledger, number: int, offset: int) -> BlockView | None:
+        """What the frame holds: a block, or the seal, which is kept, or something to skip."""
+        if frame.type == FrameType.BLOCK:
+            tables = Tables.of(parse(frames.unpack(frame), tape_pb2.Block()), self._shape)
+            return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables))
+        if frame.type == FrameType.SEAL:
+            seal = parse(frames.unpack(frame), tape_pb2.Seal())
+            check_seal(seal, self._shape.disks)
+            if (seal.requests, seal.completions, seal.tokens) != ledger.totals:
+                raise Problem(
+                    f"its seal counts {seal.requests} requests, {seal.completions} completions and {seal.tokens}"
+                    f" tokens, and its blocks hold {', '.join(map(str, ledger.totals))}"
+                )
+            if offset + frame.frame_bytes != self._file_bytes:
+                raise Problem("there is more after its seal")
+            self.seal = seal
+        if frame.type == FrameType.HEADER:
+            raise Problem("it has a second header")
+        return None
+
+    def _read_file_header(self) -> int:
+        """The format version."""
+        start = self._read(frames.FILE_HEADER.size, 0)
+        if not start:
+            raise TapeError(f"{self._path} is empty")
+        magic = start[: len(frames.MAGIC)]
+        if not frames.MAGIC.startswith(magic):
+            raise TapeError(f"{self._path} is not a tape")
+        if len(start) < frames.FILE_HEADER.size:
+            raise self._damaged(Problem("the file ends inside its first bytes"), 0, 0)
+        _, version, reserved = frames.FILE_HEADER.unpack(start)
+        if version > frames.FORMAT_VERSION:
+            raise TapeError(
+                f"{self._path} is made by a newer ringtape: format {version}, this one reads {frames.FORMAT_VERSION}"
+            )
+        if version != frames.FORMAT_VERSION or reserved:
+            raise self._damaged(Problem(f"format {version} with {reserved} in its reserved field"), 0, 0)
+        return int(version)
+
+    def _read_header(self) -> tuple[tape_pb2.Header, int]:
+        """The header, and where what follows it begins."""
+        offset = frames.FILE_HEADER.size
+        try:
+            frame = frames.read_frame(self._read, offset, self._file_bytes)
+            if frame is None:
+                raise Problem("the file ends before its header")
+            if frame.type != FrameType.HEADER:
+                raise Problem(f"its first frame is of type {frame.type}, not a header")
+            header = parse(frames.unpack(frame), tape_pb2.Header())
+            check_header(header)
+        except Problem as problem:
+            raise self._damaged(problem, offset, 0) from None
+        return header, offset + frame.frame_bytes
+
+    def _read(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), length, offset)
+        except OSError as error:
+            raise TapeError(
+                f"cannot read the tape {self._path}: {os.strerror(error.errno or errno.EIO)}"
+            ) from None
+
+    def _damaged(self, problem: Problem, offset: int, block: int) -> TapeDamagedAt:
+        return TapeDamagedAt(
+            self._path, str(problem), offset=offset, block=block, requests_whole=self._totals.requests
+        )
+
+
+def _open(path: str) -> tuple[io.FileIO, bool]:
+    """The file, and whether a run is writing it. TapeError says why not."""
+    try:
+        # Before it is opened: opening a pipe waits for its other end, opening a device may have effects.
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise TapeError(f"cannot read the tape {path}: it is a folder")
+        if not stat.S_ISREG(mode):
+            raise TapeError(f"cannot read the tape {path}: it is a device, a pipe or a socket, not a file")
+        file = io.FileIO(path, "r")
+    except OSError as error:
+        raise TapeError(f"cannot read the tape {path}: {os.strerror(error.errno or errno.EIO)}") from None
+    # A file system without locks (any other OSError) cannot keep a run from writing the tape; it can be read.
+    with contextlib.suppress(OSError):
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file, True
+    return file, False

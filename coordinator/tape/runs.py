@@ -1,0 +1,165 @@
+"""What a block of the tape says, run by run, as objects.
+
+Responsible for handing out the rows of a checked block in the order in which they happened. It never checks
+(that is done before a `BlockView` exists) and never looks at a row before somebody asks: `columns` is cut out of
+the block's bytes when it is read, so following a tape costs a few objects a run, not a row.
+
+Runs follow the writer's calls, but not one to one: neighbours of one worker, table and time may have become one
+run, and a long run may have become several. Only the rows and their order mean something.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from ringtape.coordinator.tape.tables import Tables
+from ringtape.proto import messages_pb2, tape_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsRun:
+    """Requests that follow one another in one worker's program.
+
+    Request i of the run has id `first_id + i` and is number `first_sequence + i` of the worker.
+    `at_ns` is when they were handed to the kernel, since the start of the run.
+    """
+
+    worker: int
+    count: int
+    at_ns: int
+    first_id: int
+    first_sequence: int
+    _tables: Tables
+    _start: int
+
+    @property
+    def columns(self) -> messages_pb2.Requests:
+        """The run's rows. Cut out of the block at each call: keep it if it is needed twice."""
+        tables, start, stop = self._tables, self._start, self._start + self.count
+        fsync_start, fsync_stop = np.searchsorted(tables.fsync_rows, (start, stop))
+        return messages_pb2.Requests(
+            kind=tables.kind[start:stop],
+            flags=tables.flags[start:stop],
+            disk=tables.disk[2 * start : 2 * stop],
+            offset=tables.offset[8 * start : 8 * stop],
+            length=tables.length[8 * start : 8 * stop],
+            digest=tables.request_digest[8 * start : 8 * stop],
+            fsync_covers=tables.fsync_covers[8 * int(fsync_start) : 8 * int(fsync_stop)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionsRun:
+    """Completions of one worker, as taken from the kernel at `at_ns` since the start of the run."""
+
+    worker: int
+    count: int
+    at_ns: int
+    _tables: Tables
+    _start: int
+
+    @property
+    def columns(self) -> messages_pb2.Completions:
+        """The run's rows. Cut out of the block at each call: keep it if it is needed twice."""
+        tables, start, stop = self._tables, self._start, self._start + self.count
+        return messages_pb2.Completions(
+            sequence=tables.sequence[8 * start : 8 * stop],
+            result=tables.result[8 * start : 8 * stop],
+            digest=tables.completion_digest[8 * start : 8 * stop],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRun:
+    """One release token.
+
+    `checkpoint` is the worker's checkpoint that it answers, from 1; what starts a worker is not on the tape.
+    `order` holds, for each released completion, its place in the worker's queue of completions not yet released,
+    after those before it were taken out; None where all are 0, which is the order in which they completed.
+    """
+
+    worker: int
+    number: int
+    checkpoint: int
+    at_ns: int
+    clock_ns: int
+    deadline_ns: int
+    mode: int  # of wire_pb2.Checkpoint.Mode
+    released: int
+    order: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRun:
+    """One note."""
+
+    worker: int
+    at_ns: int
+    note: messages_pb2.Note
+
+
+Run: TypeAlias = RequestsRun | CompletionsRun | TokenRun | NoteRun
+
+
+@dataclass(frozen=True, slots=True)
+class BlockView:
+    """One whole block of the tape.
+
+    `number` counts the blocks of a tape from 1; `offset` and `frame_bytes` say where in the file it is.
+    """
+
+    number: int
+    offset: int
+    frame_bytes: int
+    tables: Tables
+    _first: list[int]  # from Ledger.take
+
+    @property
+    def first_id(self) -> int:
+        """Of its first request; of the next request of the tape where it has none."""
+        return self.tables.first_id
+
+    @property
+    def request_count(self) -> int:
+        """How many requests it holds."""
+        return len(self.tables.kind)
+
+    def runs(self) -> Iterator[Run]:
+        """Its runs, in the order in which they happened."""
+        tables = self.tables
+        tokens = _tokens(tables)
+        for table, worker, count, at_ns, start, first in zip(
+            tables.run_table.tolist(),
+            tables.run_worker.tolist(),
+            tables.run_count.tolist(),
+            tables.run_ns.tolist(),
+            tables.run_start.tolist(),
+            self._first,
+            strict=True,
+        ):
+            if table == tape_pb2.TABLE_REQUESTS:
+                yield RequestsRun(worker, count, at_ns, tables.first_id + start, first, tables, start)
+            elif table == tape_pb2.TABLE_COMPLETIONS:
+                yield CompletionsRun(worker, count, at_ns, tables, start)
+            elif table == tape_pb2.TABLE_TOKENS:
+                for row in range(count):
+                    number = tables.first_token + start + row
+                    yield TokenRun(worker, number, first + row, at_ns, *next(tokens))
+            else:
+                for note in tables.notes[start : start + count]:
+                    yield NoteRun(worker, at_ns, note)
+
+
+def _tokens(tables: Tables) -> Iterator[tuple[int, int, int, int, tuple[int, ...] | None]]:
+    """Clock, deadline, mode, released and order of each token of the block."""
+    columns = (tables.clock_ns, tables.deadline_ns, tables.mode, tables.released)
+    stop = 0
+    for clock_ns, deadline_ns, mode, released in zip(*(column.tolist() for column in columns), strict=True):
+        order = None
+        if len(tables.order):
+            start, stop = stop, stop + released
+            if tables.order[start:stop].any():
+                order = tuple(tables.order[start:stop].tolist())
+        yield clock_ns, deadline_ns, mode, released, order

@@ -1,0 +1,284 @@
+"""Writes a tape, block by block, as a stream.
+
+Responsible for the file: that no other file is overwritten, that no second run writes it, that each block reaches
+it whole or not at all, and that an error of the file system leaves everything before it readable. It never holds
+more than one block, never reads what it wrote, and never looks at a row.
+"""
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NoReturn, Self
+
+from ringtape.coordinator.tape import frames
+from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, slice_requests
+from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
+from ringtape.proto import messages_pb2, tape_pb2
+from ringtape.proto.errors import TapeError
+
+BLOCK_ROWS_MAX = 8192
+BLOCK_BYTES_MAX = 4 << 20  # before compression; a single note or token may be longer
+FLUSH_AFTER_NS = 100_000_000  # how much of the run a kill may take away
+NOTE_BYTES_MAX = frames.RAW_BYTES_MAX - 4096  # it has to fit a frame, with the block around it
+
+_NOTE_WORDS = {"log": "a log line", "captured": "a captured value", "outcome": "an exception"}
+
+
+class TapeWriter:
+    """A TapeSink on a file.
+
+    Ends with `seal`, `close`, or the TapeError of a write that failed; after that error the file is closed,
+    holds whole frames only, and every call but `close` raises the same error again. One thread uses it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: tape_pb2.Header) -> None:
+        """Creates the file, or starts it anew if it is a tape or empty, and writes the header.
+
+        Raises TapeError: the path is something other than a file or a tape, its folder is missing, permission is
+        denied, another process writes or reads the tape, or the header cannot be written.
+        """
+        self._path = os.fspath(path)
+        with _ours(f"the header for {self._path}"):
+            check_header(header)
+        self._shape = Shape.of(header)
+        self._encoder = frames.FrameEncoder()
+        self._failure: TapeError | None = None
+        self._whole_bytes = 0
+        self._whole_requests = 0
+        self._requests_before = 0  # of the block that grows
+        self._tokens_before = 0
+        self.completion_count = 0
+        self._block = self._next_block()
+        first_frame = self._encoder.encode(frames.FrameType.HEADER, header.SerializeToString())
+        self._file = _open(self._path)
+        self._write(frames.encode_file_header() + first_frame)
+
+    @property
+    def request_count(self) -> int:
+        """Requests so far, written to the file or not."""
+        return self._requests_before + self._block.requests
+
+    @property
+    def token_count(self) -> int:
+        """Tokens so far, written to the file or not."""
+        return self._tokens_before + self._block.tokens
+
+    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+        """See TapeSink."""
+        self._check_open()
+        start = 0
+        while start < count:
+            stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
+            part = columns if stop - start == count else slice_requests(columns, start, stop)
+            self._block.add_requests(worker, part, stop - start, at_ns)
+            self._close_full_block()
+            start = stop
+
+    def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+        """See TapeSink."""
+        self._check_open()
+        start = 0
+        while start < count:
+            stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
+            part = columns if stop - start == count else slice_completions(columns, start, stop)
+            self._block.add_completions(worker, part, stop - start, at_ns)
+            self.completion_count += stop - start
+            self._close_full_block()
+            start = stop
+
+    def token(
+        self,
+        worker: int,
+        clock_ns: int,
+        deadline_ns: int,
+        mode: int,
+        released: int,
+        order: Sequence[int] | None,
+        at_ns: int,
+    ) -> None:
+        """See TapeSink."""
+        self._check_open()
+        self._make_room(self._block.token_bytes(released, order is not None and any(order)))
+        self._block.add_token(worker, clock_ns, deadline_ns, mode, released, order, at_ns)
+        self._close_full_block()
+
+    def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
+        """See TapeSink. A note that is too long raises TapeError and is not kept; the tape can go on."""
+        self._check_open()
+        note_bytes = self._block.note_bytes(note)
+        if note_bytes > NOTE_BYTES_MAX:
+            what = _NOTE_WORDS[note.WhichOneof("what") or "log"]
+            raise TapeError(
+                f"worker {worker} made {what} of {note_bytes} bytes;"
+                f" the tape {self._path} takes at most {NOTE_BYTES_MAX} in one piece"
+            )
+        self._make_room(note_bytes)
+        self._block.add_note(worker, note, at_ns)
+        self._close_full_block()
+
+    def flush_due(self, now_ns: int) -> None:
+        """Writes the block that grows if its first row is FLUSH_AFTER_NS old."""
+        due_ns = self.next_flush_ns()
+        if due_ns is not None and now_ns >= due_ns:
+            self.flush()
+
+    def next_flush_ns(self) -> int | None:
+        """When the block that grows is to be written, since the start of the run; None when it has no rows."""
+        return self._block.first_row_ns + FLUSH_AFTER_NS if self._block.rows else None
+
+    def flush(self) -> None:
+        """Writes the block that grows, if it has rows. TapeError when the file system refuses."""
+        self._check_open()
+        builder = self._block
+        if not builder.rows:
+            return
+        frame = self._encode(builder.finish())
+        self._requests_before += builder.requests
+        self._tokens_before += builder.tokens
+        self._block = self._next_block()
+        self._write(frame)
+        self._whole_requests = self._requests_before
+
+    def seal(self, seal: tape_pb2.Seal) -> None:
+        """Writes what waits and the seal, with the counts filled in, waits for the device and closes the file."""
+        with _ours(f"the seal for {self._path}"):
+            check_seal(seal, self._shape.disks)
+        self.flush()
+        sealed = tape_pb2.Seal()
+        sealed.CopyFrom(seal)
+        sealed.requests, sealed.completions, sealed.tokens = (
+            self.request_count,
+            self.completion_count,
+            self.token_count,
+        )
+        self._write(self._encoder.encode(frames.FrameType.SEAL, sealed.SerializeToString()))
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what is not a file cannot be synced
+                self._fail(error, "it may not survive a power failure")
+            self._file.close()
+
+    def close(self) -> None:
+        """Writes what waits, without a seal, and closes the file. Does nothing where that has happened."""
+        if self._file.closed:
+            return
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next_block(self) -> BlockBuilder:
+        return BlockBuilder(self._requests_before + 1, self._tokens_before + 1, self._shape.digests)
+
+    def _encode(self, block: tape_pb2.Block) -> bytes:
+        """The block's frame. Written once and read for years: what the reader would refuse ends the tape here."""
+        try:
+            with _ours(f"the block for {self._path}"):
+                Tables.of(block, self._shape)
+            return self._encoder.encode(frames.FrameType.BLOCK, block.SerializeToString())
+        except AssertionError:
+            self._file.close()
+            raise
+        except TapeError as error:
+            self._file.close()
+            self._failure = error
+            raise
+
+    def _make_room(self, bytes_: int) -> None:
+        if self._block.raw_bytes + bytes_ > BLOCK_BYTES_MAX:
+            self.flush()
+
+    def _close_full_block(self) -> None:
+        if self._block.rows >= BLOCK_ROWS_MAX or self._block.raw_bytes >= BLOCK_BYTES_MAX:
+            self.flush()
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        assert not self._file.closed, f"the tape {self._path} has ended"
+
+    def _write(self, frame: bytes) -> None:
+        """One write for the whole frame; more only where the file system takes a part of it."""
+        try:
+            written = self._file.write(frame)
+            while written < len(frame):
+                written += self._file.write(frame[written:])
+        except OSError as error:
+            self._fail(error, f"its first {self._whole_requests} requests are whole")
+        self._whole_bytes += len(frame)
+
+    def _fail(self, error: OSError, consequence: str) -> NoReturn:
+        # A part of a frame at the end would only be reported as damage, and takes room on a full disk.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file.fileno(), self._whole_bytes)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        reason = os.strerror(error.errno or errno.EIO)
+        self._failure = TapeError(
+            f"{reason[0].lower()}{reason[1:]} while writing {self._path}; {consequence}"
+        )
+        raise self._failure from error
+
+
+@contextlib.contextmanager
+def _ours(what: str) -> Iterator[None]:
+    """A Problem in what we are about to write is a mistake of ours, not of the file's."""
+    try:
+        yield
+    except frames.Problem as problem:
+        raise AssertionError(f"{what} does not hold together: {problem}") from problem
+
+
+def _open(path: str) -> io.FileIO:
+    """The file, locked, empty and ours. TapeError says why not."""
+    try:
+        # Before it is opened: opening a pipe waits for its other end, opening a device may have effects.
+        with contextlib.suppress(FileNotFoundError):
+            _check_kind(path, os.stat(path).st_mode)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        parent = os.path.dirname(path) or "."
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(parent):
+            raise TapeError(f"cannot write the tape {path}: there is no folder {parent}") from None
+        raise TapeError(f"cannot write the tape {path}: {os.strerror(error.errno or errno.EIO)}") from None
+    file = io.FileIO(fd, "r+")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(fd)
+        _check_kind(path, status.st_mode)
+        if stat.S_ISREG(status.st_mode) and status.st_size:
+            if os.pread(fd, len(frames.MAGIC), 0) != frames.MAGIC:
+                raise TapeError(f"cannot write the tape {path}: it exists and is not a tape")
+            os.ftruncate(fd, 0)
+    except BlockingIOError:
+        file.close()
+        raise TapeError(f"cannot write the tape {path}: another run is writing or reading it") from None
+    except OSError as error:
+        file.close()
+        raise TapeError(f"cannot write the tape {path}: {os.strerror(error.errno or errno.EIO)}") from None
+    except TapeError:
+        file.close()
+        raise
+    return file
+
+
+def _check_kind(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise TapeError(f"cannot write the tape {path}: it is a folder")
+    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
+        raise TapeError(f"cannot write the tape {path}: it is a device, a pipe or a socket, not a file")
