@@ -1,0 +1,116 @@
+"""ringtape: record what a multi-process program does to its disks, and replay it exactly.
+
+`record` runs a program and puts everything that reaches it on a tape; `replay` lets it see exactly that again;
+`run` is the same program without either. A program is `async def main(io: Worker)` or `def main(io: BlockingWorker)`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
+    from ringtape.disks import Disk
+    from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
+    from ringtape.engine.loop import Unrecorded
+    from ringtape.engine.requests import InvalidRequest, RequestError
+    from ringtape.proto.errors import (
+        DiskError,
+        ProgramError,
+        RingtapeError,
+        RingUnavailable,
+        Stalled,
+        TapeDamaged,
+        TapeError,
+    )
+    from ringtape.results import Failure, ProgramFailed, Result
+    from ringtape.runs import Console, Progress, record, replay, run
+    from ringtape.settings import UsageError
+
+__all__ = [
+    "AsyncDisk",
+    "BlockingDisk",
+    "BlockingWorker",
+    "Console",
+    "Disk",
+    "DiskError",
+    "Divergence",
+    "Failure",
+    "InvalidRequest",
+    "ProgramError",
+    "ProgramFailed",
+    "Progress",
+    "ProtocolError",
+    "RequestError",
+    "Result",
+    "RingUnavailable",
+    "RingtapeError",
+    "Stalled",
+    "TapeDamaged",
+    "TapeError",
+    "UnknownDisk",
+    "Unrecorded",
+    "UsageError",
+    "Worker",
+    "WorkerDied",
+    "record",
+    "replay",
+    "run",
+]
+
+# Where each name is. They are loaded when they are first asked for: a worker, which imports a program that imports
+# this package, never loads the coordinator and its numpy, which would take several times as long to start.
+_HOMES = {
+    "ringtape.coordinator.errors": (
+        "Divergence",
+        "ProtocolError",
+        "WorkerDied",
+    ),
+    "ringtape.disks": ("Disk",),
+    "ringtape.engine.faces": (
+        "AsyncDisk",
+        "BlockingDisk",
+        "BlockingWorker",
+        "UnknownDisk",
+        "Worker",
+    ),
+    "ringtape.engine.loop": ("Unrecorded",),
+    "ringtape.engine.requests": (
+        "InvalidRequest",
+        "RequestError",
+    ),
+    "ringtape.proto.errors": (
+        "DiskError",
+        "ProgramError",
+        "RingUnavailable",
+        "RingtapeError",
+        "Stalled",
+        "TapeDamaged",
+        "TapeError",
+    ),
+    "ringtape.results": (
+        "Failure",
+        "ProgramFailed",
+        "Result",
+    ),
+    "ringtape.settings": ("UsageError",),
+    "ringtape.runs": (
+        "Console",
+        "Progress",
+        "record",
+        "replay",
+        "run",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ringtape' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

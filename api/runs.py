@@ -1,0 +1,369 @@
+"""Runs from their start to their result: plain, record and replay. Each part of the work is done elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from ringtape import disks as disk_setup
+from ringtape.coordinator.batches import BatchChecker
+from ringtape.coordinator.conductor import Conductor
+from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
+from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.plain import PlainConductor
+from ringtape.coordinator.policy import Fifo
+from ringtape.coordinator.recorder import Recorder
+from ringtape.coordinator.replayer import Replayer
+from ringtape.coordinator.supervisor import Supervisor
+from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
+from ringtape.disks import Disk
+from ringtape.engine.claims import identity
+from ringtape.engine.program import refuse_in_worker
+from ringtape.engine.ring import check_available
+from ringtape.programs import named
+from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
+from ringtape.proto.errors import RingtapeError, Stalled, TapeError
+from ringtape.results import Result, failures_of, returns_of
+from ringtape.settings import (
+    Data,
+    Overlap,
+    Program,
+    Setting,
+    StrPath,
+    UsageError,
+    checked_seed,
+    hash_seed,
+    level_of,
+    pickled_arguments,
+    program_of,
+)
+
+STALL_TIMEOUT_S = 30.0
+
+_worker_logger = logging.getLogger("ringtape.worker")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: requests and checkpoints so far, programs still running, seconds since their start."""
+
+    requests: int
+    checkpoints: int
+    workers: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a run shows itself; the command line sets it.
+
+    Attributes:
+        stdout: what the workers' standard output goes to; None is this process's own.
+        on_progress: called some ten times a second while the programs run.
+    """
+
+    stdout: IO[str] | int | None = None
+    on_progress: Callable[[Progress], None] | None = None
+
+
+def run(
+    program: Program,
+    *,
+    disks: Iterable[Disk] = (),
+    workers: int = 1,
+    seed: int | None = None,
+    arguments: Any = None,
+    overlap: Overlap = "order",
+    console: Console | None = None,
+) -> Result:
+    """Run a program without a coordinator: nothing is recorded, completions come as they come.
+
+    It is the baseline that `record` is measured against. Arguments are as in `record`.
+    """
+    refuse_in_worker()
+    seed = checked_seed(workers, seed)
+    found = named(program)
+    check_available()
+    with disk_setup.prepared(disks, fingerprints=False) as headers:
+        setting = Setting(
+            found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
+        )
+        conductor = PlainConductor(workers, _log)
+        supervisor = _supervisor(
+            conductor, setting.starts(plain=True, level=0), NullTape(), seed, console, None
+        )
+        supervisor.run()
+    finished = conductor.returns.finished
+    return Result(
+        mode="plain",
+        digest=None,
+        requests=sum(finish.requests for finish in finished if finish),
+        checkpoints=sum(finish.checkpoints for finish in finished if finish),
+        returns=returns_of(finished),
+        failures=failures_of(finished),
+        elapsed_s=supervisor.elapsed_ns / 1e9,
+        seed=seed,
+        tape=None,
+        ended="finished",
+    )
+
+
+def record(
+    program: Program,
+    *,
+    disks: Iterable[Disk] = (),
+    workers: int = 1,
+    seed: int | None = None,
+    arguments: Any = None,
+    tape: StrPath = "run.tape",
+    data: Data = "digest",
+    overlap: Overlap = "order",
+    console: Console | None = None,
+) -> Result:
+    """Run a program and put everything that reaches it on a tape.
+
+    Args:
+        program: a function at the top level of a module, `async def main(io)` or `def main(io)`, or its name:
+            "file.py:function" or "package.module:function".
+        disks: what the program finds under `io.disk(name)`.
+        workers: how many processes run the program.
+        seed: of `io.random` and of Python's hashes; chosen and put on the tape if None.
+        arguments: what the program finds as `io.arguments`; anything that can be pickled.
+        tape: the file to write; a tape that is there is replaced, any other file is refused.
+        data: "digest" keeps a digest of what each request read or wrote, so that a replay that reads other data is
+            found out; "order" does not.
+        overlap: "order" keeps overlapping requests of a worker in the order in which they were made; "race" leaves
+            them to the disk.
+        console: for those who show runs on a terminal.
+
+    Returns:
+        The result. A program that raises is a result too: see `Result.failures`.
+
+    Raises:
+        DiskError: a disk cannot be used; nothing on any disk was touched.
+        ProgramError: the program cannot be loaded or sent to the workers.
+        TapeError: the tape cannot be written; what is written of it replays.
+        RingUnavailable: there is no usable io_uring here.
+        WorkerDied: a worker ended before its program did.
+        KeyboardInterrupt: the run was interrupted; the tape is sealed.
+        UsageError: an argument is impossible.
+    """
+    refuse_in_worker()
+    seed = checked_seed(workers, seed)
+    level = level_of(data)
+    found = named(program)
+    check_available()
+    with disk_setup.prepared(disks, fingerprints=True) as headers:
+        _check_tape_path(tape, headers)
+        setting = Setting(
+            found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
+        )
+        header = setting.header(level, repr(arguments))
+        writer = TapeWriter(tape, header)
+        journal = Journal(writer, workers)
+        checker = BatchChecker(disks=len(headers), digests=level == messages_pb2.DATA_LEVEL_DIGEST)
+        recorder = Recorder(journal, Fifo(), checker, workers=workers, on_log=_log)
+        starts = setting.starts(plain=False, level=level)
+        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder)
+        _run_and_seal(supervisor, journal, lambda: _left(headers))
+    return _result("record", journal, supervisor, recorder, seed, os.fspath(tape), "finished")
+
+
+def replay(
+    tape: StrPath,
+    program: Program | None = None,
+    *,
+    disks: Iterable[Disk] = (),
+    force: bool = False,
+    output: StrPath | None = None,
+    stall_timeout_s: float = STALL_TIMEOUT_S,
+    console: Console | None = None,
+) -> Result:
+    """Run the program of a tape again and let it see exactly what it saw in the recording.
+
+    Args:
+        tape: the tape.
+        program: the program, if it is not to be found by the name on the tape.
+        disks: where disks of the tape are now, by name; the others are where they were.
+        force: replay although a disk holds other contents than the recording began with.
+        output: a tape to write of the replay.
+        stall_timeout_s: how long the replay may wait for something that the recording had, beside ten times as
+            long as the recording waited for it.
+        console: for those who show runs on a terminal.
+
+    Returns:
+        The result; its `digest` is the recording's. A recording that was cut or interrupted is replayed to its end,
+        and `Result.ended` says what that was.
+
+    Raises:
+        Divergence: the program did something other than the tape says; see its attributes.
+        Stalled: something that the recording had does not come.
+        TapeDamaged: the tape is damaged; everything before the damage has been replayed.
+        DiskError, ProgramError, TapeError, RingUnavailable, WorkerDied, KeyboardInterrupt: as in `record`.
+    """
+    refuse_in_worker()
+    if not stall_timeout_s > 0:
+        raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
+    disks = list(disks)
+    with TapeReader.open(tape) as reader:
+        recorded = reader.header
+        found = program_of(recorded, program)
+        check_available()
+        seal = reader.find_seal()
+        left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
+        with disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers:
+            if output is not None:
+                _check_tape_path(output, headers)
+            setting = Setting(
+                found,
+                headers,
+                recorded.workers,
+                recorded.seed,
+                recorded.arguments,
+                recorded.overlap,
+                recorded.started_at_ns,
+            )
+            sink = _output(output, tape, setting, recorded)
+            journal = Journal(sink, recorded.workers)
+            digests = recorded.data == messages_pb2.DATA_LEVEL_DIGEST
+            replayer = Replayer(
+                reader,
+                journal,
+                BatchChecker(disks=len(headers), digests=digests),
+                stall_ns=int(stall_timeout_s * 1e9),
+                on_log=_log,
+            )
+            starts = setting.starts(plain=False, level=recorded.data)
+            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer)
+            _run_and_seal(supervisor, journal, list)
+        if replayer.damage is not None:
+            raise replayer.damage
+        ended = _how_it_ended(reader, journal)
+        written = None if output is None else os.fspath(output)
+        return _result("replay", journal, supervisor, replayer, recorded.seed, written, ended)
+
+
+def _supervisor(
+    conductor: Conductor,
+    starts: list[wire_pb2.Start],
+    tape: TapeSink,
+    seed: int,
+    console: Console | None,
+    counted: Recorder | Replayer | None,
+) -> Supervisor:
+    console = console or Console()
+    show = console.on_progress
+    on_progress: Callable[[], None] | None = None
+    if show is not None and counted is not None:
+        shown, returns, begun_ns = show, counted.returns, time.monotonic_ns()
+
+        def on_progress() -> None:
+            elapsed_s = (time.monotonic_ns() - begun_ns) / 1e9
+            shown(Progress(tape.request_count, tape.token_count, returns.left, elapsed_s))
+
+    return Supervisor(
+        conductor, starts, tape, hash_seed=hash_seed(seed), stdout=console.stdout, on_progress=on_progress
+    )
+
+
+def _run_and_seal(
+    supervisor: Supervisor, journal: Journal, left: Callable[[], list[tape_pb2.FinalContents]]
+) -> None:
+    """Conduct the run and seal its tape with how it ended; the error that ended it is raised."""
+    ends = {
+        WorkerDied: tape_pb2.Seal.END_WORKER_DIED,
+        Interrupted: tape_pb2.Seal.END_INTERRUPTED,
+        Divergence: tape_pb2.Seal.END_DIVERGED,
+        Stalled: tape_pb2.Seal.END_STALLED,
+    }
+    try:
+        supervisor.run()
+    except TapeError:
+        journal.tape.close()
+        raise
+    except (RingtapeError, KeyboardInterrupt) as error:
+        end = ends.get(type(error), tape_pb2.Seal.END_ERROR)
+        journal.seal(end, str(error), supervisor.elapsed_ns, left())
+        if isinstance(error, Interrupted):
+            raise KeyboardInterrupt(str(error)) from None
+        raise
+    except BaseException:
+        journal.tape.close()
+        raise
+    journal.seal(tape_pb2.Seal.END_FINISHED, "", supervisor.elapsed_ns, left())
+
+
+def _left(headers: list[tape_pb2.DiskHeader]) -> list[tape_pb2.FinalContents]:
+    """What the run left on the disks that it made itself, so that a replay may begin them anew."""
+    return [
+        tape_pb2.FinalContents(disk=index, contents=disk_setup.fingerprint_of(header))
+        for index, header in enumerate(headers)
+        if header.made
+    ]
+
+
+def _result(
+    mode: str,
+    journal: Journal,
+    supervisor: Supervisor,
+    conductor: Recorder | Replayer,
+    seed: int,
+    tape: str | None,
+    ended: str,
+) -> Result:
+    finished = conductor.returns.finished
+    return Result(
+        mode=mode,
+        digest=journal.hexdigest(),
+        requests=journal.tape.request_count,
+        checkpoints=journal.tape.token_count,
+        returns=returns_of(finished),
+        failures=failures_of(finished),
+        elapsed_s=supervisor.elapsed_ns / 1e9,
+        seed=seed,
+        tape=tape,
+        ended=ended,
+    )
+
+
+def _output(output: StrPath | None, tape: StrPath, setting: Setting, recorded: tape_pb2.Header) -> TapeSink:
+    if output is None:
+        return NullTape()
+    if os.path.exists(output) and os.path.samefile(output, tape):
+        raise TapeError(f"the replay of {os.fspath(tape)} cannot be written over it; name another file")
+    header = setting.header(recorded.data, recorded.arguments_text)
+    header.replay_of = os.path.abspath(tape)
+    return TapeWriter(output, header)
+
+
+def _how_it_ended(reader: TapeReader, journal: Journal) -> str:
+    """In words; and the last check that the replay was exact."""
+    requests = journal.tape.request_count
+    seal = reader.seal
+    if seal is None:
+        return f"the recording was cut after request id {requests}"
+    if seal.digest != journal.hexdigest():
+        raise RingtapeError(
+            f"the replay went along the whole tape and has digest {journal.hexdigest()}, the recording {seal.digest}: "
+            "this is a defect of ringtape"
+        )
+    if seal.end == tape_pb2.Seal.END_FINISHED:
+        return "finished"
+    return f"the recording ends after request id {requests}: {seal.text}"
+
+
+def _check_tape_path(tape: StrPath, headers: list[tape_pb2.DiskHeader]) -> None:
+    if os.path.exists(tape) and not os.path.isdir(tape):
+        for header in headers:
+            if identity(os.fspath(tape)) == identity(header.path):
+                raise TapeError(
+                    f"{os.fspath(tape)} is disk {header.name!r} of this run and cannot be its tape"
+                )
+
+
+def _log(worker: int, text: str) -> None:
+    _worker_logger.info("[%d] %s", worker, text)

@@ -1,0 +1,144 @@
+"""What a run is set to: its arguments checked, its program found, what its workers are started with."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import platform
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+from ringtape import disks as disk_setup
+from ringtape.coordinator.policy import Fifo
+from ringtape.programs import Named, main_file, named
+from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
+from ringtape.proto.errors import ProgramError, RingtapeError
+
+WORKERS_MAX = 1024
+
+Program = Callable[..., Any] | str
+StrPath = str | os.PathLike[str]
+Data = Literal["order", "digest"]
+Overlap = Literal["order", "race"]
+
+_LEVELS = {"order": messages_pb2.DATA_LEVEL_ORDER, "digest": messages_pb2.DATA_LEVEL_DIGEST}
+
+
+logger = logging.getLogger("ringtape")
+
+
+class UsageError(RingtapeError, ValueError):
+    """An argument of a run that cannot be; the message shows it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every worker of a run is started with, and what its tape begins with."""
+
+    program: Named
+    disks: list[tape_pb2.DiskHeader]
+    workers: int
+    seed: int
+    arguments: bytes
+    overlap: str
+    started_at_ns: int
+
+    def __post_init__(self) -> None:
+        if self.overlap not in ("order", "race"):
+            raise UsageError(f"overlap {self.overlap!r} must be one of: order, race")
+
+    def starts(self, *, plain: bool, level: int) -> list[wire_pb2.Start]:
+        """The first message to each worker."""
+        main = main_file(self.program.wire.pickled, self.arguments)
+        return [
+            wire_pb2.Start(
+                worker=worker,
+                workers=self.workers,
+                seed=self.seed,
+                data=level,  # type: ignore[arg-type]
+                plain=plain,
+                disks=[disk_setup.start_message(disk) for disk in self.disks],
+                program=self.program.wire,
+                arguments=self.arguments,
+                started_at_ns=self.started_at_ns,
+                overlap=self.overlap,
+                main_file=main,
+            )
+            for worker in range(self.workers)
+        ]
+
+    def header(self, level: int, arguments_text: str) -> tape_pb2.Header:
+        """What the tape begins with."""
+        return tape_pb2.Header(
+            ringtape_version=version("ringtape"),
+            python_version=platform.python_version(),
+            kernel_version=platform.release(),
+            started_at_ns=self.started_at_ns,
+            program=self.program.name,
+            program_file=self.program.file,
+            program_sha256=self.program.sha256(),
+            arguments=self.arguments,
+            arguments_text=arguments_text[:1000],
+            seed=self.seed,
+            workers=self.workers,
+            data=level,  # type: ignore[arg-type]
+            disks=self.disks,
+            policy=Fifo.name,
+            hash_seed=hash_seed(self.seed),
+            overlap=self.overlap,
+        )
+
+
+def program_of(recorded: tape_pb2.Header, program: Program | None) -> Named:
+    """The program to replay, given or by its name on the tape; says so if it is not what was recorded."""
+    if program is None:
+        if not recorded.program:
+            raise ProgramError("the tape has no name under which its program could be found: name it")
+        found = named(recorded.program, file=recorded.program_file)
+    else:
+        found = named(program)
+    if recorded.program_sha256 and found.sha256() != recorded.program_sha256:
+        logger.warning(
+            "%s has changed since the recording; going on, a change that matters shows as a divergence",
+            found.file or found.name or "the program",
+        )
+    if recorded.python_version != platform.python_version():
+        logger.warning(
+            "recorded on Python %s, replayed on %s", recorded.python_version, platform.python_version()
+        )
+    return found
+
+
+def checked_seed(workers: int, seed: int | None) -> int:
+    """The seed, chosen if None; `UsageError` if it or the number of workers cannot be."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= WORKERS_MAX:
+        raise UsageError(f"workers {workers!r} must be a whole number from 1 to {WORKERS_MAX}")
+    if seed is None:
+        return secrets.randbits(32)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise UsageError(f"seed {seed!r} must be a whole number from 0 to 2**64 - 1")
+    return seed
+
+
+def level_of(data: str) -> int:
+    """The `DataLevel` of that name."""
+    if data not in _LEVELS:
+        raise UsageError(f"data {data!r} must be one of: {', '.join(_LEVELS)}")
+    return _LEVELS[data]
+
+
+def pickled_arguments(arguments: Any) -> bytes:
+    """What the workers unpickle as `io.arguments`."""
+    try:
+        return pickle.dumps(arguments, protocol=5)
+    except Exception as error:
+        raise UsageError(f"the arguments cannot be sent to the workers: {error}") from None
+
+
+def hash_seed(seed: int) -> str:
+    """PYTHONHASHSEED of the workers."""
+    return str(seed % (1 << 32))
