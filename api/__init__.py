@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
     from ringtape.disks import Disk
     from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
-    from ringtape.engine.loop import Unrecorded
+    from ringtape.engine.gate import Unrecorded
     from ringtape.engine.requests import InvalidRequest, RequestError
     from ringtape.proto.errors import (
         DiskError,
@@ -73,7 +73,7 @@ _HOMES = {
         "UnknownDisk",
         "Worker",
     ),
-    "ringtape.engine.loop": ("Unrecorded",),
+    "ringtape.engine.gate": ("Unrecorded",),
     "ringtape.engine.requests": (
         "InvalidRequest",
         "RequestError",

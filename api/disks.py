@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ringtape.engine import claims, contents
-from ringtape.engine.disks import parse_size, probe
+from ringtape.engine.disks import Geometry, parse_size, probe
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import DiskError
 
@@ -70,36 +70,57 @@ class Disk:
         return size
 
 
+class Prepared(list[tape_pb2.DiskHeader]):
+    """The disks of a run, found or made, and claimed. Nothing on a disk has been changed before `begin`."""
+
+    def __init__(self) -> None:
+        #: Files that this run made. They go again if the run ends with an error before it has begun.
+        self.made_files: list[str] = []
+        self.began = False
+        #: Those that begin as zeros.
+        self.zeros_first: list[tape_pb2.DiskHeader] = []
+
+    def add(self, header: tape_pb2.DiskHeader, *, zeros_first: bool) -> None:
+        """One more disk."""
+        self.append(header)
+        if zeros_first:
+            self.zeros_first.append(header)
+
+    def begin(self) -> None:
+        """Make zeros of the disks that begin as zeros: nothing is left that could refuse the run."""
+        self.began = True
+        for header in self.zeros_first:
+            contents.zero(header.path, header.size, header.block_device, name=header.name)
+
+
 @contextlib.contextmanager
-def prepared(disks: Iterable[Disk], *, fingerprints: bool) -> Iterator[list[tape_pb2.DiskHeader]]:
+def prepared(disks: Iterable[Disk], *, fingerprints: bool) -> Iterator[Prepared]:
     """The disks of a recording or a plain run, claimed until the context ends; `DiskError` in one line."""
     given = [replace(disk, path=os.path.abspath(os.fspath(disk.path))) for disk in disks]
     _check_names([disk.name for disk in given])
-    with contextlib.ExitStack() as stack:
-        headers = []
-        with _unmade_on_error() as made_files:
-            for disk in given:
-                path = os.fspath(disk.path)
-                made = _make_if_missing(disk, path)
-                if made:
-                    made_files.append(path)
-                headers.append(_prepare(disk, path, stack, made=made, fingerprint=fingerprints))
-            _check_paths(headers)
-        # Only now is it certain that no disk is refused: nothing has been changed before.
+    with contextlib.ExitStack() as stack, _unmade_unless_begun() as headers:
+        for disk in given:
+            path = os.fspath(disk.path)
+            made = _make_if_missing(disk, path)
+            if made:
+                headers.made_files.append(path)
+            headers.add(_look_at(disk, path, made=made), zeros_first=disk.fresh)
+        _check_paths(headers)
         for disk, header in zip(given, headers, strict=True):
-            if disk.fresh:
-                _zero_fresh(disk, header)
+            stack.enter_context(claims.claim(header.name, header.path, force=disk.force))
+            if fingerprints and not header.fresh:
+                header.initial.CopyFrom(fingerprint_of(header))
         yield headers
 
 
 @contextlib.contextmanager
-def _unmade_on_error() -> Iterator[list[str]]:
-    """Files that are entered in the list are removed again if the context ends with an error."""
-    made: list[str] = []
+def _unmade_unless_begun() -> Iterator[Prepared]:
+    """A run that fails before its programs begin leaves no file behind that was made for it."""
+    headers = Prepared()
     try:
-        yield made
+        yield headers
     except BaseException:
-        for path in made:
+        for path in [] if headers.began else headers.made_files:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         raise
@@ -136,9 +157,7 @@ def _make_if_missing(disk: Disk, path: str) -> bool:
     return True
 
 
-def _prepare(
-    disk: Disk, path: str, stack: contextlib.ExitStack, *, made: bool, fingerprint: bool
-) -> tape_pb2.DiskHeader:
+def _look_at(disk: Disk, path: str, *, made: bool) -> tape_pb2.DiskHeader:
     size = disk.size_bytes()
     if disk.fresh and size is not None and os.path.isfile(path) and os.path.getsize(path) == 0:
         contents.zero(path, size, False, name=disk.name)
@@ -148,7 +167,6 @@ def _prepare(
             f"disk {disk.name!r} ({path}) has {geometry.size} bytes, not size={disk.size}; leave size= out to use it "
             "as it is"
         )
-    stack.enter_context(claims.claim(disk.name, path, force=disk.force))
     header = tape_pb2.DiskHeader(
         name=disk.name,
         path=path,
@@ -164,13 +182,7 @@ def _prepare(
         raise DiskError(
             f"disk {disk.name!r} ({path}): size {header.size} is not a multiple of its block size {geometry.block_size}"
         )
-    if fingerprint and not disk.fresh:
-        header.initial.CopyFrom(fingerprint_of(header))
     return header
-
-
-def _zero_fresh(disk: Disk, header: tape_pb2.DiskHeader) -> None:
-    contents.zero(header.path, header.size, header.block_device, name=disk.name)
 
 
 def fingerprint_of(header: tape_pb2.DiskHeader) -> tape_pb2.Fingerprint:
@@ -186,7 +198,7 @@ def prepared_again(
     left: Mapping[int, tape_pb2.Fingerprint],
     *,
     force: bool,
-) -> Iterator[list[tape_pb2.DiskHeader]]:
+) -> Iterator[Prepared]:
     """The disks of a replay, claimed, with the contents that the recording began with.
 
     `left` has, for disks that the recording made, what it left on them. With `force` other contents are accepted.
@@ -197,41 +209,44 @@ def prepared_again(
     if unknown:
         known = ", ".join(header.name for header in recorded) or "none"
         raise DiskError(f"the tape has no disk {unknown[0]!r}; its disks are: {known}")
-    with contextlib.ExitStack() as stack:
-        again: list[tape_pb2.DiskHeader] = []
-        begin: list[bool] = []
-        with _unmade_on_error() as made_files:
-            for index, header in enumerate(recorded):
-                override = named.get(header.name)
-                one, zero = _prepare_again(header, override, left.get(index), stack, made_files, force=force)
-                again.append(one)
-                begin.append(zero)
-            _check_paths(again)
-        for one, zero in zip(again, begin, strict=True):
-            if zero:
-                contents.zero(one.path, one.size, one.block_device, name=one.name)
+    with contextlib.ExitStack() as stack, _unmade_unless_begun() as again:
+        missing, inodes = [], []
+        for header in recorded:
+            one, geometry, was_missing = _look_again_at(header, named.get(header.name), again.made_files)
+            again.append(one)
+            missing.append(was_missing)
+            inodes.append(geometry.inode)
+        _check_paths(again)
+        for index, one in enumerate(again):
+            override = named.get(one.name)
+            force_claim = override is not None and override.force
+            stack.enter_context(claims.claim(one.name, one.path, force=force_claim))
+            same_file = one.path == recorded[index].path and inodes[index] == one.inode
+            if not missing[index] and _needs_zeros(
+                one,
+                moved=one.path != recorded[index].path,
+                give_up=override is not None and override.fresh,
+                ours=one.made and same_file,
+                left=left.get(index),
+                force=force,
+            ):
+                again.zeros_first.append(one)
         yield again
 
 
-def _prepare_again(
-    header: tape_pb2.DiskHeader,
-    override: Disk | None,
-    left: tape_pb2.Fingerprint | None,
-    stack: contextlib.ExitStack,
-    made_files: list[str],
-    *,
-    force: bool,
-) -> tuple[tape_pb2.DiskHeader, bool]:
-    """The disk for a replay, and whether it has to be made zeros first."""
+def _look_again_at(
+    header: tape_pb2.DiskHeader, override: Disk | None, made_files: list[str]
+) -> tuple[tape_pb2.DiskHeader, Geometry, bool]:
+    """The disk for a replay, its geometry, and whether it was missing and had to be made."""
     path = os.path.abspath(os.fspath(override.path)) if override is not None else header.path
-    zeros_first = header.fresh or header.made
+    begins_as_zeros = header.fresh or header.made
     missing = not os.path.lexists(path)
-    if missing and (zeros_first or (override is not None and override.size is not None)):
+    if missing and (begins_as_zeros or (override is not None and override.size is not None)):
         contents.make_file(path, header.size, name=header.name)
         made_files.append(path)
     geometry = probe(path, header.name)
     larger_device = geometry.block_device and geometry.size > header.size
-    made_anew = header.fresh and override is None and not geometry.block_device
+    made_anew = header.fresh and path == header.path and not geometry.block_device
     if geometry.size != header.size and not larger_device and not made_anew:
         raise DiskError(
             f"disk {header.name!r} ({path}) has {geometry.size} bytes; the recording's had {header.size}"
@@ -241,33 +256,35 @@ def _prepare_again(
             f"disk {header.name!r} ({path}) has blocks of {geometry.block_size} bytes; the recording's had "
             f"{header.block_size}, and its requests would not be aligned"
         )
-    force_claim = override.force if override is not None else force
-    stack.enter_context(claims.claim(header.name, path, force=force_claim))
     again = tape_pb2.DiskHeader()
     again.CopyFrom(header)
     again.path = path
     again.direct = geometry.direct
     again.block_device = geometry.block_device
-    if missing:
-        return again, False
-    return again, _needs_zeros(again, geometry.inode, override, left, force=force)
+    return again, geometry, missing
 
 
 def _needs_zeros(
     header: tape_pb2.DiskHeader,
-    inode: int,
-    override: Disk | None,
-    left: tape_pb2.Fingerprint | None,
     *,
+    moved: bool,
+    give_up: bool,
+    ours: bool,
+    left: tape_pb2.Fingerprint | None,
     force: bool,
 ) -> bool:
-    """May (and must) the disk be zeroed for a replay? Raises `DiskError` if it holds something else to keep."""
-    if override is not None and override.fresh:
+    """May (and must) the disk be zeroed for a replay? Raises `DiskError` if it holds something else to keep.
+
+    `moved`: it is not where it was in the recording. `give_up`: the user gives up what it holds. `ours`: it is the file
+    that the recording made, which held what `left` says (None: unknown, the tape was cut) when the recording ended.
+    """
+    if give_up:
         return True
     if header.fresh:
-        # The same disk as in the recording, or one that has nothing to lose.
-        if override is None or contents.is_zero(header.path, header.size, name=header.name):
-            return override is None
+        if not moved:
+            return True
+        if contents.is_zero(header.path, header.size, name=header.name):
+            return False
         raise DiskError(
             f"disk {header.name!r} ({header.path}) is not empty, and this replay starts from zeros: "
             f"say --disk {header.name}={header.path},fresh to give up what it holds"
@@ -275,13 +292,7 @@ def _needs_zeros(
     now = fingerprint_of(header)
     if now.digest == header.initial.digest:
         return False
-    # A file that the recording made holds what the recording left there; a cut tape does not know what that was.
-    if (
-        header.made
-        and override is None
-        and inode == header.inode
-        and (left is None or left.digest == now.digest)
-    ):
+    if ours and (left is None or left.digest == now.digest):
         return True
     if force:
         return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from ringtape.coordinator.recorder import Recorder
 from ringtape.coordinator.replayer import Replayer
 from ringtape.coordinator.supervisor import Supervisor
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
-from ringtape.disks import Disk
+from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
 from ringtape.engine.program import refuse_in_worker
 from ringtape.engine.ring import check_available
@@ -88,13 +89,13 @@ def run(
     seed = checked_seed(workers, seed)
     found = named(program)
     check_available()
-    with disk_setup.prepared(disks, fingerprints=False) as headers:
+    with _interruptible(), disk_setup.prepared(disks, fingerprints=False) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
         conductor = PlainConductor(workers, _log)
         supervisor = _supervisor(
-            conductor, setting.starts(plain=True, level=0), NullTape(), seed, console, None
+            conductor, setting.starts(plain=True, level=0), NullTape(), seed, console, None, headers
         )
         supervisor.run()
     finished = conductor.returns.finished
@@ -149,7 +150,7 @@ def record(
         TapeError: the tape cannot be written; what is written of it replays.
         RingUnavailable: there is no usable io_uring here.
         WorkerDied: a worker ended before its program did.
-        KeyboardInterrupt: the run was interrupted; the tape is sealed.
+        KeyboardInterrupt: the run was interrupted. If it says by what, the tape is sealed; else no program had begun.
         UsageError: an argument is impossible.
     """
     refuse_in_worker()
@@ -157,7 +158,7 @@ def record(
     level = level_of(data)
     found = named(program)
     check_available()
-    with disk_setup.prepared(disks, fingerprints=True) as headers:
+    with _interruptible(), disk_setup.prepared(disks, fingerprints=True) as headers:
         _check_tape_path(tape, headers)
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -168,7 +169,7 @@ def record(
         checker = BatchChecker(disks=len(headers), digests=level == messages_pb2.DATA_LEVEL_DIGEST)
         recorder = Recorder(journal, Fifo(), checker, workers=workers, on_log=_log)
         starts = setting.starts(plain=False, level=level)
-        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder)
+        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
         _run_and_seal(supervisor, journal, lambda: _left(headers))
     return _result("record", journal, supervisor, recorder, seed, os.fspath(tape), "finished")
 
@@ -215,7 +216,10 @@ def replay(
         check_available()
         seal = reader.find_seal()
         left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
-        with disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers:
+        with (
+            _interruptible(),
+            disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers,
+        ):
             if output is not None:
                 _check_tape_path(output, headers)
             setting = Setting(
@@ -238,7 +242,7 @@ def replay(
                 on_log=_log,
             )
             starts = setting.starts(plain=False, level=recorded.data)
-            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer)
+            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer, headers)
             _run_and_seal(supervisor, journal, list)
         if replayer.damage is not None:
             raise replayer.damage
@@ -254,6 +258,7 @@ def _supervisor(
     seed: int,
     console: Console | None,
     counted: Recorder | Replayer | None,
+    headers: Prepared,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -266,7 +271,13 @@ def _supervisor(
             shown(Progress(tape.request_count, tape.token_count, returns.left, elapsed_s))
 
     return Supervisor(
-        conductor, starts, tape, hash_seed=hash_seed(seed), stdout=console.stdout, on_progress=on_progress
+        conductor,
+        starts,
+        tape,
+        hash_seed=hash_seed(seed),
+        stdout=console.stdout,
+        on_begin=headers.begin,
+        on_progress=on_progress,
     )
 
 
@@ -282,19 +293,27 @@ def _run_and_seal(
     }
     try:
         supervisor.run()
-    except TapeError:
-        journal.tape.close()
-        raise
-    except (RingtapeError, KeyboardInterrupt) as error:
-        end = ends.get(type(error), tape_pb2.Seal.END_ERROR)
-        journal.seal(end, str(error), supervisor.elapsed_ns, left())
-        if isinstance(error, Interrupted):
-            raise KeyboardInterrupt(str(error)) from None
-        raise
-    except BaseException:
-        journal.tape.close()
+    except BaseException as error:
+        if not supervisor.began:
+            journal.tape.abandon()
+            if isinstance(error, Interrupted):
+                raise KeyboardInterrupt from None
+        elif isinstance(error, RingtapeError) and not isinstance(error, TapeError):
+            end = ends.get(type(error), tape_pb2.Seal.END_ERROR)
+            journal.seal(end, str(error), supervisor.elapsed_ns, left())
+        else:
+            journal.tape.close()
         raise
     journal.seal(tape_pb2.Seal.END_FINISHED, "", supervisor.elapsed_ns, left())
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """To callers an interruption is what Python makes of one."""
+    try:
+        yield
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from None
 
 
 def _left(headers: list[tape_pb2.DiskHeader]) -> list[tape_pb2.FinalContents]:

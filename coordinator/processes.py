@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -24,23 +25,31 @@ _PERSONALITY_ASK = 0xFFFFFFFF
 
 # Started this way and not through multiprocessing: no resource tracker stays behind, the starting script is not
 # imported as a side effect, and a recording and a replay load the program in the same way.
-_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from ringtape.engine.worker import main; main()"
+_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from ringtape.engine.worker import main; main()"
 
 
 class WorkerProcess:
     """A spawned worker: its process, its link, what is still to be sent to it."""
 
-    def __init__(self, start: wire_pb2.Start, *, hash_seed: str, stdout: IO[str] | int | None) -> None:
+    def __init__(
+        self, start: wire_pb2.Start, *, lifeline: int, hash_seed: str, stdout: IO[str] | int | None
+    ) -> None:
+        """`lifeline` is the reading end of a pipe whose other end this process alone holds, and never writes to."""
         self.index = start.worker
         self.finished = False
         #: The end of file has come: nothing more will.
         self.closed = False
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = _spawn(theirs, hash_seed=hash_seed, stdout=stdout)
+            self._process = _spawn(theirs, lifeline, hash_seed=hash_seed, stdout=stdout)
         ours.setblocking(False)
         self.socket = ours
         self.pid = self._process.pid
+        #: Readable when the process has ended, although what its program has started may hold the link open.
+        #: -1 where the kernel has no such thing.
+        self.end_fd = -1
+        with contextlib.suppress(OSError):
+            self.end_fd = os.pidfd_open(self.pid)
         self._deframer = Deframer()
         self._unsent = bytearray()
         self.send(start)
@@ -92,6 +101,14 @@ class WorkerProcess:
         except (DecodeError, FramingError) as error:
             raise ProtocolError(f"a message from worker {self.index} does not parse: {error}") from error
 
+    def receive_rest(self) -> list[wire_pb2.WorkerMessage]:
+        """The process has ended: all that it sent. Sets `closed`."""
+        messages: list[wire_pb2.WorkerMessage] = []
+        while not self.closed and select.select([self.socket], [], [], 0)[0]:
+            messages.extend(self.receive())
+        self.closed = True
+        return messages
+
     def let_go(self, timeout_s: float) -> None:
         """Close the link, which lets a finished worker go, and see to it that it and its children have ended."""
         self.socket.close()
@@ -104,8 +121,12 @@ class WorkerProcess:
         # The group outlives a leader that has been waited for only if the program left processes in it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()  # a program may have left the group
         self._process.wait()
         self.socket.close()
+        if self.end_fd >= 0:
+            os.close(self.end_fd)
+            self.end_fd = -1
 
     def how_it_ended(self) -> str:
         """Exit status or signal of an ended worker, in words."""
@@ -121,12 +142,14 @@ class WorkerProcess:
             return f"was killed by signal {-code}"
 
 
-def _spawn(theirs: socket.socket, *, hash_seed: str, stdout: IO[str] | int | None) -> subprocess.Popen[bytes]:
+def _spawn(
+    theirs: socket.socket, lifeline: int, *, hash_seed: str, stdout: IO[str] | int | None
+) -> subprocess.Popen[bytes]:
     environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
     with _without_address_randomisation():
         return subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), *sys.path],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(lifeline), *sys.path],
+            pass_fds=[theirs.fileno(), lifeline],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout,

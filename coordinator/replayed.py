@@ -5,7 +5,6 @@ It keeps accounts and puts differences into words; what follows from them is the
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -35,6 +34,9 @@ class ReplayedWorker:
         self.waits: wire_pb2.Batch | None = None
         # What the kernel finished this time and no token has released: sequence to result and digest.
         self.completed: dict[int, tuple[int, int]] = {}
+        # The same as columns, for the replay's own tape: what is not on it yet, and the sequences of what is.
+        self._arrived = CompletionQueue()
+        self._queued: list[int] = []
         # What the kernel finished in the recording and no token on the tape has released.
         self.recorded = CompletionQueue()
         self.new_ids: list[wire_pb2.IdRange] = []
@@ -55,6 +57,7 @@ class ReplayedWorker:
             digests = memoryview(columns.digest).cast("Q") if columns.digest else [0] * len(results)
             sequences = memoryview(columns.sequence).cast("Q")
             self.completed.update(zip(sequences, zip(results, digests, strict=True), strict=True))
+            self._arrived.add(columns)
         if batch.WhichOneof("waits") is not None:
             self.waits = batch
 
@@ -120,14 +123,24 @@ class ReplayedWorker:
             del self.ids[sequence]
             del self._kinds[sequence]
 
-    def unreleased(self, *, digests: bool) -> messages_pb2.Completions:
-        """What completed and no token will release any more."""
-        outcomes = self.completed.values()
-        return messages_pb2.Completions(
-            sequence=array("Q", self.completed).tobytes(),
-            result=array("q", [result for result, _ in outcomes]).tobytes(),
-            digest=array("Q", [digest for _, digest in outcomes]).tobytes() if digests else b"",
-        )
+    def take_arrived(self) -> Released:
+        """The completions, in the order in which they came this time, that this has not given before.
+
+        Their requests have all been taken, which is so when the program waits or has ended.
+        """
+        arrived = self._arrived.first(len(self._arrived))
+        self._arrived.take(arrived)
+        self._queued.extend(memoryview(arrived.sequences).cast("Q"))
+        return arrived
+
+    def order_of(self, released: Released) -> list[int] | None:
+        """Where in the queue of what has arrived the released ones are; None if they are the oldest, in order."""
+        order = []
+        for sequence in memoryview(released.sequences).cast("Q"):
+            place = self._queued.index(sequence)
+            del self._queued[place]
+            order.append(place)
+        return order if any(order) else None
 
     def divergence(
         self,

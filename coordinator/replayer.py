@@ -49,7 +49,6 @@ class Replayer:
         self._journal = journal
         self._checker = checker
         self._disks = [disk.name for disk in reader.header.disks]
-        self._digests = reader.header.data >= messages_pb2.DATA_LEVEL_DIGEST
         self._workers = [ReplayedWorker(index, self._disks) for index in range(workers)]
         self._heard_ns = [0] * workers
         self._runs = self._runs_of(reader)
@@ -156,18 +155,14 @@ class Replayer:
     def _give_token(self, run: TokenRun, state: ReplayedWorker, released: Released) -> None:
         assert run.number == self._journal.next_token, "the journal counts tokens as the tape does"
         now_ns = self._now_ns()
-        if released.count:
-            columns = messages_pb2.Completions(
-                sequence=released.sequences, result=released.results, digest=released.digests
-            )
-            self._journal.completions(run.worker, columns, released.count, now_ns)
+        self._journal_arrived(state, now_ns)
         self._journal.token(
             run.worker,
             state.checkpoints,
             clock_ns=run.clock_ns,
             deadline_ns=run.deadline_ns,
             mode=run.mode,
-            released=replace(released, order=None),
+            released=replace(released, order=state.order_of(released)),
             at_ns=now_ns,
         )
         token = wire_pb2.Token(
@@ -179,6 +174,14 @@ class Replayer:
         )
         state.new_ids = []
         self._send(run.worker, wire_pb2.CoordinatorMessage(token=token))
+
+    def _journal_arrived(self, state: ReplayedWorker, now_ns: int) -> None:
+        arrived = state.take_arrived()
+        if arrived.count:
+            columns = messages_pb2.Completions(
+                sequence=arrived.sequences, result=arrived.results, digest=arrived.digests
+            )
+            self._journal.completions(state.index, columns, arrived.count, now_ns)
 
     def _note(self, run: NoteRun) -> bool:
         state = self._workers[run.worker]
@@ -200,9 +203,7 @@ class Replayer:
             answer = wire_pb2.CaptureAnswer(recorded=run.note.captured)
             self._send(run.worker, wire_pb2.CoordinatorMessage(capture=answer))
         else:
-            unreleased = state.unreleased(digests=self._digests)
-            if unreleased.sequence:
-                self._journal.completions(run.worker, unreleased, len(state.completed), now_ns)
+            self._journal_arrived(state, now_ns)
             self._journal.note(run.worker, messages_pb2.Note(outcome=finish.outcome), now_ns)
             self.returns.add(run.worker, finish)
         return True

@@ -45,6 +45,7 @@ class Supervisor:
         *,
         hash_seed: str,
         stdout: IO[str] | int | None,
+        on_begin: Callable[[], None],
         on_progress: Callable[[], None] | None,
     ) -> None:
         self._conductor = conductor
@@ -52,23 +53,34 @@ class Supervisor:
         self._tape = tape
         self._hash_seed = hash_seed
         self._stdout = stdout
+        self._on_begin = on_begin
         self._on_progress = on_progress
         self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
         self._not_ready = len(starts)
         self._started_ns = 0
-        #: Set while the programs run, nanoseconds.
+        #: How long the programs have run, nanoseconds.
         self.elapsed_ns = 0
+
+    @property
+    def began(self) -> bool:
+        """Have the programs been let go?"""
+        return self._started_ns > 0
 
     def run(self) -> None:
         """Conduct the run to its end; raises the `RingtapeError` that ended it early."""
-        with self._selector, _interruptions() as interruption:
+        with self._selector, _lifeline() as lifeline, _interruptions() as interruption:
             if interruption.fd >= 0:
                 self._selector.register(interruption.fd, selectors.EVENT_READ)
             try:
                 for start in self._starts:
-                    self._workers.append(WorkerProcess(start, hash_seed=self._hash_seed, stdout=self._stdout))
+                    worker = WorkerProcess(
+                        start, lifeline=lifeline, hash_seed=self._hash_seed, stdout=self._stdout
+                    )
+                    self._workers.append(worker)
+                    if worker.end_fd >= 0:
+                        self._selector.register(worker.end_fd, selectors.EVENT_READ, worker)
                 self._loop(interruption)
             except (Divergence, Stalled) as error:
                 self._add_stack(error)
@@ -89,7 +101,7 @@ class Supervisor:
                 self._watch(worker)
             for key, _ in self._selector.select(self._timeout_s()):
                 if key.data is not None:
-                    self._attend(key.data)
+                    self._attend(key.data, ended=key.fd == key.data.end_fd)
             if interruption.name:
                 raise Interrupted(f"interrupted by {interruption.name}")
             if self._started_ns:
@@ -129,9 +141,9 @@ class Supervisor:
             self._selector.modify(worker.socket, wanted, worker)
         self._watched[worker.index] = wanted
 
-    def _attend(self, worker: WorkerProcess) -> None:
+    def _attend(self, worker: WorkerProcess, *, ended: bool) -> None:
         worker.flush()
-        for message in worker.receive():
+        for message in worker.receive_rest() if ended else worker.receive():
             self._take(worker, message)
         if worker.closed and not self._conductor.done:
             how = worker.how_it_ended()
@@ -151,6 +163,9 @@ class Supervisor:
         elif what == "ready":
             self._not_ready -= 1
             if not self._not_ready:
+                # Every worker has its program, its disks and its ring: only now is anything given up or changed.
+                self._tape.begin()
+                self._on_begin()
                 self._started_ns = time.monotonic_ns()
                 self._conductor.start(lambda index, answer: self._workers[index].send(answer))
         else:
@@ -185,6 +200,17 @@ class Supervisor:
                 worker.let_go(max(until - time.monotonic(), 0))
         else:
             self._kill()
+
+
+@contextlib.contextmanager
+def _lifeline() -> Iterator[int]:
+    """The reading end of a pipe that hangs up when this process ends, however it ends."""
+    reader, writer = os.pipe()
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 class Interruption:

@@ -78,8 +78,8 @@ def parse_size(text: str) -> int:
 def probe(path: str, name: str) -> Geometry:
     """Look at the regular file or block device at `path`, which must exist; `name` is for messages.
 
-    Raises DiskError if it cannot be a disk: missing, another kind of file, not accessible, empty or under one
-    block.
+    Raises DiskError if it cannot be a disk: missing, another kind of file, not accessible, read-only, empty
+    or less than one block.
     """
     try:
         mode = os.stat(path).st_mode

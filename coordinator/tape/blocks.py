@@ -164,9 +164,10 @@ class BlockBuilder:
             (block.tokens, self._tokens),
         ):
             # The columns are kept in the order of their fields.
-            for field, column in zip(message.DESCRIPTOR.fields, columns, strict=False):
+            names = [field.name for field in message.DESCRIPTOR.fields]
+            for name, column in zip(names, columns, strict=False):
                 if column:
-                    setattr(message, field.name, bytes(column))
+                    setattr(message, name, bytes(column))
         if self._order is not None:
             block.tokens.order = bytes(self._order)
         return block

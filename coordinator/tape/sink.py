@@ -55,6 +55,12 @@ class TapeSink(Protocol):
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """Something a program did between the requests given before and those given after."""
 
+    def begin(self) -> None:
+        """The run begins: whatever was there before is given up."""
+
+    def abandon(self) -> None:
+        """The run has not begun and will not: whatever was there before stays."""
+
     def flush_due(self, now_ns: int) -> None:
         """Writes what has waited long enough. `now_ns` is since the start of the run."""
 
@@ -101,6 +107,12 @@ class NullTape:
         self.token_count += 1
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
+        """Nothing."""
+
+    def begin(self) -> None:
+        """Nothing."""
+
+    def abandon(self) -> None:
         """Nothing."""
 
     def flush_due(self, now_ns: int) -> None:

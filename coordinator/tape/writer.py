@@ -37,10 +37,10 @@ class TapeWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: tape_pb2.Header) -> None:
-        """Creates the file, or starts it anew if it is a tape or empty, and writes the header.
+        """Opens the file, or makes it, and leaves what is in it until `begin` or the first write.
 
         Raises TapeError: the path is something other than a file or a tape, its folder is missing, permission is
-        denied, another process writes or reads the tape, or the header cannot be written.
+        denied, or another process writes or reads the tape.
         """
         self._path = os.fspath(path)
         with _ours(f"the header for {self._path}"):
@@ -55,8 +55,27 @@ class TapeWriter:
         self.completion_count = 0
         self._block = self._next_block()
         first_frame = self._encoder.encode(frames.FrameType.HEADER, header.SerializeToString())
+        self._begins_with = frames.encode_file_header() + first_frame
+        self._made = not os.path.lexists(self._path)
         self._file = _open(self._path)
-        self._write(frames.encode_file_header() + first_frame)
+
+    def begin(self) -> None:
+        """Starts the file anew with the header, unless that has happened. From here on the old tape is gone."""
+        if self._begins_with:
+            begins_with, self._begins_with = self._begins_with, b""
+            with contextlib.suppress(OSError):  # what is not a file cannot be cut
+                os.ftruncate(self._file.fileno(), 0)
+            self._write(begins_with)
+
+    def abandon(self) -> None:
+        """The run has not begun and will not: leaves the file as it was, or removes it if it was made here."""
+        if self._failure is not None:
+            return  # it could not even take the header, and is closed
+        assert self._begins_with, f"the tape {self._path} has begun"
+        if self._made:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._file.close()
 
     @property
     def request_count(self) -> int:
@@ -170,6 +189,7 @@ class TapeWriter:
         if self._file.closed:
             return
         try:
+            self.begin()
             self.flush()
         finally:
             self._file.close()
@@ -214,6 +234,7 @@ class TapeWriter:
 
     def _write(self, frame: bytes) -> None:
         """One write for the whole frame; more only where the file system takes a part of it."""
+        self.begin()
         try:
             written = self._file.write(frame)
             while written < len(frame):
@@ -245,7 +266,7 @@ def _ours(what: str) -> Iterator[None]:
 
 
 def _open(path: str) -> io.FileIO:
-    """The file, locked, empty and ours. TapeError says why not."""
+    """The file, locked and ours to start anew. TapeError says why not."""
     try:
         # Before it is opened: opening a pipe waits for its other end, opening a device may have effects.
         with contextlib.suppress(FileNotFoundError):
@@ -261,10 +282,9 @@ def _open(path: str) -> io.FileIO:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         status = os.fstat(fd)
         _check_kind(path, status.st_mode)
-        if stat.S_ISREG(status.st_mode) and status.st_size:
-            if os.pread(fd, len(frames.MAGIC), 0) != frames.MAGIC:
-                raise TapeError(f"cannot write the tape {path}: it exists and is not a tape")
-            os.ftruncate(fd, 0)
+        holds_something = stat.S_ISREG(status.st_mode) and status.st_size
+        if holds_something and os.pread(fd, len(frames.MAGIC), 0) != frames.MAGIC:
+            raise TapeError(f"cannot write the tape {path}: it exists and is not a tape")
     except BlockingIOError:
         file.close()
         raise TapeError(f"cannot write the tape {path}: another run is writing or reading it") from None

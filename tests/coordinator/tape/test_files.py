@@ -154,7 +154,9 @@ def test_a_tape_is_not_started_anew_while_it_is_read(tmp_path: Path) -> None:
 def test_a_tape_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "t"
     row = request_columns([Request(1, 0, 0, 0, 512, 0, 0)])
-    with TapeWriter(path, make_header()) as tape, TapeReader.open(path) as reader:
+    tape = TapeWriter(path, make_header())
+    tape.begin()
+    with tape, TapeReader.open(path) as reader:
         assert reader.being_written
         assert list(reader.blocks()) == []
         tape.requests(0, row, 1, 0)
@@ -238,6 +240,7 @@ def test_what_is_too_long_for_a_frame_is_refused_and_the_tape_goes_on(
 def test_a_block_too_long_for_a_frame_ends_the_tape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "RAW_BYTES_MAX", 12_000)
     with TapeWriter(tmp_path / "t", make_header()) as tape:
+        tape.begin()
         tape.token(0, 0, 0, 0, 5000, (1,) * 5000, 0)
         said = refusal(tape.flush)
         assert refusal(lambda: tape.seal(SEAL)) == said
@@ -303,7 +306,7 @@ def test_a_disk_without_room_for_the_header_leaves_nothing(small_disk: Path) -> 
     path = small_disk / "run.tape"
     header = make_header()
     header.arguments = os.urandom(100_000)
-    said = refusal(lambda: TapeWriter(path, header))
+    said = refusal(TapeWriter(path, header).begin)
     assert said == f"no space left on device while writing {path}; its first 0 requests are whole"
     assert path.stat().st_size == 0
 
@@ -321,8 +324,20 @@ def test_a_file_size_limit_leaves_whole_blocks(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.parametrize("before", [None, b"", b"old"])
+def test_what_never_began_leaves_the_file_as_it_was(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "t"
+    if before == b"old":
+        write(path, make_header(), make_run(9), seal=True)
+    elif before is not None:
+        path.write_bytes(before)
+    bytes_before = path.read_bytes() if before is not None else None
+    TapeWriter(path, make_header()).abandon()
+    assert (path.read_bytes() if path.exists() else None) == bytes_before
+
+
 def test_dev_full_takes_no_header() -> None:
-    said = refusal(lambda: TapeWriter("/dev/full", make_header()))
+    said = refusal(TapeWriter("/dev/full", make_header()).begin)
     assert said == "no space left on device while writing /dev/full; its first 0 requests are whole"
 
 
