@@ -93,10 +93,21 @@ class Prepared(list[tape_pb2.DiskHeader]):
             contents.zero(header.path, header.size, header.block_device, name=header.name)
 
 
+def _path_of(disk: Disk) -> str:
+    path = os.path.abspath(os.fspath(disk.path))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DiskError(
+            f"disk {disk.name!r} ({path!r}): the path is not UTF-8 text, which is what a tape keeps; give a link to it"
+        ) from None
+    return path
+
+
 @contextlib.contextmanager
 def prepared(disks: Iterable[Disk], *, fingerprints: bool) -> Iterator[Prepared]:
     """The disks of a recording or a plain run, claimed until the context ends; `DiskError` in one line."""
-    given = [replace(disk, path=os.path.abspath(os.fspath(disk.path))) for disk in disks]
+    given = [replace(disk, path=_path_of(disk)) for disk in disks]
     _check_names([disk.name for disk in given])
     with contextlib.ExitStack() as stack, _unmade_unless_begun() as headers:
         for disk in given:
@@ -238,7 +249,7 @@ def _look_again_at(
     header: tape_pb2.DiskHeader, override: Disk | None, made_files: list[str]
 ) -> tuple[tape_pb2.DiskHeader, Geometry, bool]:
     """The disk for a replay, its geometry, and whether it was missing and had to be made."""
-    path = os.path.abspath(os.fspath(override.path)) if override is not None else header.path
+    path = _path_of(override) if override is not None else header.path
     begins_as_zeros = header.fresh or header.made
     missing = not os.path.lexists(path)
     if missing and (begins_as_zeros or (override is not None and override.size is not None)):

@@ -86,6 +86,12 @@ def _by_name(program: str, file: str) -> Named:
 
 
 def _in_file(path: str, function: str) -> Named:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ProgramError(
+            f"program {path!r}: the path is not UTF-8 text, which is what a tape keeps; give a link to it"
+        ) from None
     return Named(wire_pb2.Program(file=path, function=function), f"{path}:{function}", path)
 
 

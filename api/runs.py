@@ -300,11 +300,27 @@ def _run_and_seal(
                 raise KeyboardInterrupt from None
         elif isinstance(error, RingtapeError) and not isinstance(error, TapeError):
             end = ends.get(type(error), tape_pb2.Seal.END_ERROR)
-            journal.seal(end, str(error), supervisor.elapsed_ns, left())
+            _seal(supervisor, journal, end, str(error), left)
         else:
             journal.tape.close()
         raise
-    journal.seal(tape_pb2.Seal.END_FINISHED, "", supervisor.elapsed_ns, left())
+    _seal(supervisor, journal, tape_pb2.Seal.END_FINISHED, "", left)
+
+
+def _seal(
+    supervisor: Supervisor,
+    journal: Journal,
+    end: tape_pb2.Seal.End,
+    text: str,
+    left: Callable[[], list[tape_pb2.FinalContents]],
+) -> None:
+    """Seal the tape; whoever interrupts the look at what is left on the disks gets a seal that does not know it."""
+    try:
+        made = left()
+    except BaseException:
+        journal.seal(end, text, supervisor.elapsed_ns, [])
+        raise
+    journal.seal(end, text, supervisor.elapsed_ns, made)
 
 
 @contextlib.contextmanager
@@ -355,7 +371,7 @@ def _output(output: StrPath | None, tape: StrPath, setting: Setting, recorded: t
     if os.path.exists(output) and os.path.samefile(output, tape):
         raise TapeError(f"the replay of {os.fspath(tape)} cannot be written over it; name another file")
     header = setting.header(recorded.data, recorded.arguments_text)
-    header.replay_of = os.path.abspath(tape)
+    header.replay_of = os.fsencode(os.path.abspath(tape)).decode(errors="backslashreplace")
     return TapeWriter(output, header)
 
 

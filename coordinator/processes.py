@@ -104,7 +104,9 @@ class WorkerProcess:
     def receive_rest(self) -> list[wire_pb2.WorkerMessage]:
         """The process has ended: all that it sent. Sets `closed`."""
         messages: list[wire_pb2.WorkerMessage] = []
-        while not self.closed and select.select([self.socket], [], [], 0)[0]:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        while not self.closed and poll.poll(0):
             messages.extend(self.receive())
         self.closed = True
         return messages

@@ -14,6 +14,8 @@ REGION_BYTES = 8 << 20
 SLOT_BYTES_MIN = 4096
 # Slots made when the region is used up are kept for reuse up to this much.
 SPARE_BYTES_MAX = 32 << 20
+# They are cut from pieces of this size: a process may have only so many mappings (65530 by default).
+PIECE_BYTES = 1 << 20
 
 
 class Slot:
@@ -47,6 +49,8 @@ class Buffers:
         self._carved = 0
         self._free: dict[int, list[Slot]] = {}
         self._spare_bytes = 0
+        # What is left of the last piece; the slots keep the piece alive.
+        self._piece = memoryview(b"")
 
     def take(self, length: int) -> Slot:
         """A slot of at least `length` bytes; never waits."""
@@ -61,7 +65,12 @@ class Buffers:
             view = self.region[self._carved : self._carved + size]
             self._carved += size
             return Slot(view, registered=True)
-        return Slot(memoryview(mmap.mmap(-1, size)), registered=False)
+        if size >= PIECE_BYTES:
+            return Slot(_memory(size), registered=False)
+        if len(self._piece) < size:
+            self._piece = _memory(PIECE_BYTES)
+        view, self._piece = self._piece[:size], self._piece[size:]
+        return Slot(view, registered=False)
 
     def give_back(self, slot: Slot) -> None:
         """The slot's request has been released."""
@@ -70,3 +79,7 @@ class Buffers:
                 return
             self._spare_bytes += slot.capacity
         self._free.setdefault(slot.capacity, []).append(slot)
+
+
+def _memory(size: int) -> memoryview:
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

@@ -12,6 +12,7 @@ import errno
 import math
 import operator
 from collections.abc import Generator, Sequence
+from threading import get_ident
 from typing import Any, Generic, NoReturn, TypeVar
 
 import liburing as uring
@@ -165,11 +166,13 @@ class AsyncDisk(DiskFace):
         await self._fsync(data_only=data_only).future
 
     def _issue(self, request: Request, data: memoryview | None = None) -> Request:
+        gate = self._gate
+        if get_ident() != gate.owner.thread:
+            gate.owner.refuse()
         loop = asyncio.get_running_loop()
         request.future = loop.create_future()
         request.task = asyncio.current_task(loop)
         request.waiter = self
-        gate = self._gate
         gate.queue.issue(request, data)
         gate.issued()
         return request
@@ -220,8 +223,10 @@ class BlockingDisk(DiskFace):
         self._fsync(data_only=data_only)
 
     def _issue(self, request: Request, data: memoryview | None = None) -> Request:
-        request.waiter = self
         gate = self._gate
+        if get_ident() != gate.owner.thread:
+            gate.owner.refuse()
+        request.waiter = self
         gate.queue.issue(request, data)
         sequence = request.sequence
         while sequence in gate.queue.outstanding:

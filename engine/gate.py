@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import NoReturn, Protocol
 
 from ringtape.engine.clock import Clock
+from ringtape.engine.collector import Collector
 from ringtape.engine.link import Link
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import Request
 from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.errors import RingtapeError
 from ringtape.proto.framing import FramingError
 
 WAIT = wire_pb2.Checkpoint.MODE_WAIT
@@ -28,11 +32,46 @@ POLL = wire_pb2.Checkpoint.MODE_POLL
 WITHHOLD_NS_MAX = 2_000_000
 
 
+class Unrecorded(RingtapeError, RuntimeError):
+    """A way to the outside that the tape does not see; the message names the recorded one."""
+
+
+class Owner:
+    """Who may use `io`: the worker's one thread, and not from inside a captured call."""
+
+    def __init__(self) -> None:
+        #: The thread that may, or 0 while a captured call is made. Compared at each use; no thread is 0.
+        self.thread = self._thread = get_ident()
+        self._called = ""
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[None]:
+        """A captured call is made: a replay does not make it, nor what it would do with `io`."""
+        self.thread, self._called = 0, name
+        try:
+            yield
+        finally:
+            self.thread = self._thread
+
+    def refuse(self) -> NoReturn:
+        """Raise `Unrecorded` for a use of `io` by someone else than `thread`."""
+        if get_ident() == self._thread:
+            raise Unrecorded(
+                f"{self._called} was called through io.capture and uses io, but a replay does not make the call: "
+                "capture only what it needs from the outside, and use io around it"
+            )
+        raise Unrecorded(
+            "io was used in a thread that the program started: the order in which threads run is not on the tape; "
+            "use asyncio tasks, or more workers"
+        )
+
+
 class Gate(Protocol):
     """What the program's side needs of whoever lets completions through."""
 
     clock: Clock
     queue: RequestQueue
+    owner: Owner
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """Come back when a token has released something (`WAIT`) or told what there is (`POLL`)."""
@@ -69,6 +108,8 @@ class CoordinatedGate:
         self._outbox = outbox
         self.clock = clock
         self._stack = stack
+        self.owner = Owner()
+        self._collector = Collector()
         self._started_ns = time.monotonic_ns()
         self._number = 0
         self._released = 0
@@ -83,15 +124,18 @@ class CoordinatedGate:
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         self._number += 1
         queue = self.queue
         queue.submit()
         self._outbox.stamp(self._now_ns())
-        queue.reap()
-        if mode == WAIT and not deadline_ns:
+        _, linked = queue.reap()
+        if linked and self._receive() is not None:
+            raise FramingError("the coordinator answered before it was asked")
+        if mode == WAIT and not deadline_ns and queue.completed == self._released:
             # No token can come before something completes: if it does soon, one message tells both.
-            if queue.completed == self._released:
-                self._wait_once(WITHHOLD_NS_MAX, tell=False)
+            self._wait_once(WITHHOLD_NS_MAX, tell=False)
         batch = self._outbox.take(self._now_ns())
         waits = batch.checkpoint
         waits.number = self._number
@@ -108,9 +152,12 @@ class CoordinatedGate:
             queue.free(request)
             self._released += 1
         self._forget_ids()
+        self._collector.checkpoint()
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         self.queue.submit()
         batch = self._outbox.take(self._now_ns())
         batch.capture.name = name
@@ -122,6 +169,8 @@ class CoordinatedGate:
 
     def note(self, note: messages_pb2.Note) -> None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         self._outbox.note(note)
         self.issued()
 
@@ -156,7 +205,9 @@ class CoordinatedGate:
             if answer is not None:
                 return answer
 
-    def _wait_once(self, timeout_ns: int | None = None, *, tell: bool = True) -> wire_pb2.CoordinatorMessage | None:
+    def _wait_once(
+        self, timeout_ns: int | None = None, *, tell: bool = True
+    ) -> wire_pb2.CoordinatorMessage | None:
         """One turn of the one wait: completions are told at once, questions answered, a token or value returned.
 
         Without `tell` completions stay in the outbox.
@@ -164,17 +215,21 @@ class CoordinatedGate:
         queue = self.queue
         queue.wait(timeout_ns)
         _, linked = queue.reap()
-        answer: wire_pb2.CoordinatorMessage | None = None
-        if linked:
-            for message in self._link.receive():
-                if message.WhichOneof("body") == "stack":
-                    self._answer_stack(message.stack)
-                elif answer is None:
-                    answer = message
-                else:
-                    raise FramingError("the coordinator answered one question twice")
+        answer = self._receive() if linked else None
         if tell and answer is None and not self._outbox.empty:
             self._send(self._outbox.take(self._now_ns()))
+        return answer
+
+    def _receive(self) -> wire_pb2.CoordinatorMessage | None:
+        """Read the link: a token or value is returned, a question answered. What is not read is not told again."""
+        answer: wire_pb2.CoordinatorMessage | None = None
+        for message in self._link.receive():
+            if message.WhichOneof("body") == "stack":
+                self._answer_stack(message.stack)
+            elif answer is None:
+                answer = message
+            else:
+                raise FramingError("the coordinator answered one question twice")
         return answer
 
     def _answer_stack(self, ask: wire_pb2.StackAsk) -> None:
@@ -208,6 +263,8 @@ class PlainGate:
         self._link = link
         self.queue = queue
         self.clock = clock
+        self.owner = Owner()
+        self._collector = Collector()
         self._started_ns = 0
         self._number = 0
         self._completed: list[Request] = []
@@ -223,6 +280,8 @@ class PlainGate:
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         self._number += 1
         self.queue.submit()
         self._reap()
@@ -241,13 +300,18 @@ class PlainGate:
             assert request.waiter is not None
             request.waiter.released(request)
             self.queue.free(request)
+        self._collector.checkpoint()
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         return None
 
     def note(self, note: messages_pb2.Note) -> None:
         """See `Gate`."""
+        if get_ident() != self.owner.thread:
+            self.owner.refuse()
         if note.WhichOneof("what") == "log":
             message = wire_pb2.WorkerMessage()
             message.batch.notes.append(note)

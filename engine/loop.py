@@ -12,20 +12,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, NoReturn
 
-from ringtape.engine.gate import POLL, WAIT, Gate
-from ringtape.proto.errors import RingtapeError, Stalled
+from ringtape.engine.gate import POLL, WAIT, Gate, Unrecorded
+from ringtape.proto.errors import Stalled
 
 # Turns of the loop without a wait after which it looks for completions and the time, for programs that spin.
 TURNS_MAX = 64
 
 _numbers = itertools.count(1)
-
-
-class Unrecorded(RingtapeError, RuntimeError):
-    """A way to the outside that the tape does not see; the message names the recorded one."""
 
 
 class CountedFuture(asyncio.Future[Any]):
@@ -49,6 +46,32 @@ class CountedTask(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self._number
+
+
+class _InOrder:
+    """A weak set of asynchronous generators in the order in which they began: the loop closes them in this order."""
+
+    def __init__(self) -> None:
+        self._generators: dict[int, weakref.ref[AsyncGenerator[Any, Any]]] = {}
+
+    def add(self, generator: AsyncGenerator[Any, Any]) -> None:
+        key = id(generator)
+        self._generators[key] = weakref.ref(generator, lambda _: self._generators.pop(key, None))
+
+    def discard(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._generators.pop(id(generator), None)
+
+    def clear(self) -> None:
+        self._generators.clear()
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def __iter__(self) -> Iterator[AsyncGenerator[Any, Any]]:
+        for reference in list(self._generators.values()):
+            generator = reference()
+            if generator is not None:
+                yield generator
 
 
 class _GateSelector:
@@ -90,6 +113,7 @@ class RingLoop(asyncio.BaseEventLoop):
         self._selector = _GateSelector(gate)
         self._ring_clock = gate.clock
         self._clock_resolution = 1e-9
+        self._asyncgens = _InOrder()
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
@@ -159,6 +183,30 @@ for _names, _instead in (
 ):
     for _name in _names:
         setattr(RingLoop, _name, _forbid(_name, _instead))
+
+
+def pin_asyncio() -> None:
+    """Take memory addresses out of what asyncio itself puts into sets; in a worker, before the program loads."""
+    gathering = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
+    gathering.__hash__ = _hash_by_counter
+    as_completed = asyncio.as_completed
+
+    def as_completed_in_order(fs: Iterable[Any], *, timeout: float | None = None) -> Any:
+        # It would make its tasks in the order of a set of coroutines.
+        if asyncio.isfuture(fs) or asyncio.iscoroutine(fs):
+            return as_completed(fs, timeout=timeout)  # which says what is wrong with it
+        futures = [asyncio.ensure_future(awaitable) for awaitable in dict.fromkeys(fs)]
+        return as_completed(futures, timeout=timeout)
+
+    as_completed_in_order.__doc__ = as_completed.__doc__
+    asyncio.as_completed = asyncio.tasks.as_completed = as_completed_in_order
+
+
+def _hash_by_counter(future: Any) -> int:
+    number: int | None = getattr(future, "_ringtape_number", None)
+    if number is None:
+        number = future._ringtape_number = next(_numbers)
+    return number
 
 
 def run(main: Coroutine[Any, Any, Any], gate: Gate) -> object:

@@ -70,10 +70,7 @@ class RequestQueue:
         self.active += 1
         self.outstanding[request.sequence] = request
         kind = request.kind
-        if kind is Kind.READ:
-            if request.memory is None:
-                request.slot = self._buffers.take(request.length)
-        elif kind is Kind.WRITE:
+        if kind is Kind.WRITE:
             assert data is not None
             slot = request.slot = self._buffers.take(request.length)
             slot.view[: request.length] = data
@@ -90,6 +87,9 @@ class RequestQueue:
         if len(self._in_kernel) >= IN_KERNEL_MAX:
             self._backlog.append(request)
             return
+        # Of all that wait for the kernel's attention, reads alone need no memory yet.
+        if request.kind is Kind.READ and request.memory is None:
+            request.slot = self._buffers.take(request.length)
         self._in_kernel[request.sequence] = request
         self._put(request)
 

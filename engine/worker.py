@@ -6,9 +6,12 @@ It is started with the descriptor of its end of the link and lives as long as th
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import inspect
+import os
 import pickle
+import select
 import signal
 import socket
 import sys
@@ -33,6 +36,7 @@ from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUn
 from ringtape.proto.framing import FramingError
 
 _PR_SET_PDEATHSIG = 1
+_F_SETSIG = 10
 _SUMMARY_CHARACTERS_MAX = 1000
 
 
@@ -40,8 +44,7 @@ def main() -> NoReturn:
     """Run one worker; the process's entry."""
     # Ctrl-C goes to the whole foreground group: the coordinator decides what becomes of the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The end of file on the link ends a worker that waits; this ends one that computes.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _die_with_the_coordinator(int(sys.argv[2]))
     link = Link(socket.socket(fileno=int(sys.argv[1])))
     sys.argv[:] = ["ringtape-worker"]
     message = link.receive_one()
@@ -55,6 +58,22 @@ def main() -> NoReturn:
         _refuse(link, wire_pb2.Refusal.REASON_RING, error)
     except DiskError as error:
         _refuse(link, wire_pb2.Refusal.REASON_DISK, error)
+
+
+def _die_with_the_coordinator(lifeline: int) -> None:
+    """The end of file on the link ends a worker that waits; this one that computes, and what its program has started.
+
+    The lifeline is a pipe that hangs up when the coordinator ends. The kernel is told to kill this process group then.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Opened anew: whom to kill is kept with the open file, and the one inherited is every worker's.
+    own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.close(lifeline)
+    fcntl.fcntl(own, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    if select.select([own], [], [], 0)[0]:  # it has ended before it could be told
+        os._exit(1)
 
 
 def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
@@ -74,6 +93,7 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         digests=digests,
         ordered=start.overlap != "race",
     )
+    loop.pin_asyncio()
     function = program.load(start.program, start.main_file)
     asynchronous = _is_asynchronous(function)
     stack = stacks.task_stack if asynchronous else stacks.thread_stack
@@ -115,7 +135,7 @@ def _run(
     """Run the program; its outcome, and the pickle of what it returned."""
     try:
         return _returned(loop.run(function(io), gate) if asynchronous else function(io))
-    except (program.StartedInWorker, FramingError):
+    except FramingError:
         raise
     except (
         BaseException
@@ -129,7 +149,10 @@ def _returned(value: object) -> tuple[messages_pb2.Outcome, bytes]:
     except Exception as error:
         text = f"what the program returned ({type(value).__name__}) cannot be pickled: {error}"
         raise TypeError(text) from error
-    summary = repr(value)
+    try:
+        summary = _encodable(repr(value))
+    except Exception:  # a summary is for people alone
+        summary = f"<{type(value).__name__}>"
     if len(summary) > _SUMMARY_CHARACTERS_MAX:
         summary = summary[:_SUMMARY_CHARACTERS_MAX] + "…"
     outcome = messages_pb2.Outcome(
@@ -142,15 +165,32 @@ def _raised(error: BaseException) -> messages_pb2.Outcome:
     kind = type(error)
     return messages_pb2.Outcome(
         raised=True,
-        exception=kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}",
-        text=str(error),
-        traceback=stacks.program_traceback(error),
-        refused=isinstance(error, InvalidRequest | UnknownDisk | RingtapeError),
-        where=stacks.where(error),
+        exception=_name_of(kind),
+        text=_text_of(error),
+        traceback=_encodable(stacks.program_traceback(error)),
+        refused=isinstance(error, InvalidRequest | UnknownDisk | RingtapeError | program.StartedInWorker),
+        where=_encodable(stacks.where(error)),
         stalled=isinstance(error, Stalled),
     )
+
+
+def _name_of(kind: type[BaseException]) -> str:
+    """As a program would write it: builtins bare, ringtape's own from where they are imported."""
+    module = "ringtape" if kind.__module__.startswith("ringtape.") else kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as failure:
+        return f"(its text cannot be had: str() of it raised {type(failure).__name__})"
+    return _encodable(text)
+
+
+def _encodable(text: str) -> str:
+    """Text that a message can hold: half a surrogate pair, from a file name that is not UTF-8, say, is escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _refuse(link: Link, reason: wire_pb2.Refusal.Reason, error: RingtapeError) -> NoReturn:

@@ -49,14 +49,16 @@ class World:
         """The result of a call to the outside, kept on the tape; on replay the call is not made.
 
         The value, or the exception if it raises one, is pickled, and what comes back is unpickled in the recording
-        too, so both see the same object. A result that cannot be pickled raises TypeError.
+        too, so both see the same object. A result that cannot be pickled raises TypeError; a call that itself uses
+        `io` is told so by `Unrecorded`.
 
         Example: `host = io.capture(socket.gethostname)`.
         """
         name = _name_of(call)
         captured = self._gate.captured(name)
         if captured is None:
-            captured = _call(name, call, args, kwargs)
+            with self._gate.owner.calling(name):
+                captured = _call(name, call, args, kwargs)
             self._gate.note(messages_pb2.Note(captured=captured))
         value = pickle.loads(captured.pickled)
         if captured.raised:
@@ -66,7 +68,9 @@ class World:
 
     def log(self, text: str) -> None:
         """Put a line on the tape, in its place among the program's requests."""
-        self._gate.note(messages_pb2.Note(log=str(text)))
+        # Half a surrogate pair, from a file name that is not UTF-8, say, fits no message.
+        encodable = str(text).encode(errors="backslashreplace").decode()
+        self._gate.note(messages_pb2.Note(log=encodable))
 
 
 def _name_of(call: Callable[..., Any]) -> str:
@@ -81,7 +85,7 @@ def _call(name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> messag
     try:
         value = call(*args, **kwargs)
         raised = False
-    except Exception as error:
+    except BaseException as error:  # SystemExit and CancelledError reach the program as well
         value, raised = error, True
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
