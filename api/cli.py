@@ -1,0 +1,370 @@
+"""The command line: its commands, their help, and what they print.
+
+It turns words into a call of the Python API and a result into words, and decides nothing else. What is slow to load is
+loaded by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringtape import console
+from ringtape.cli_runs import conduct, disks_of, look, show_plain, show_recording, show_replay
+from ringtape.console import Exit
+
+if TYPE_CHECKING:
+    from ringtape.results import Result
+    from ringtape.runs import Console
+
+_RUN_CODES = """\
+[bold]Exit codes[/]
+[cyan]  0[/]  done
+[cyan]  1[/]  the program raised, in a recording and its replay alike; or a worker died
+[cyan]  2[/]  the command is wrong, or a disk, a tape or the program cannot be used
+[cyan]  3[/]  the replay parted from the tape, or what is waited for does not come
+[cyan]  4[/]  the tape is damaged; what comes before the damage was replayed
+[cyan]  5[/]  there is no usable io_uring here
+[cyan]130[/]  interrupted; the tape is sealed and can be replayed"""
+
+_TAPE_CODES = """\
+[bold]Exit codes[/]
+[cyan]  0[/]  done, also where the tape has no seal
+[cyan]  2[/]  the file cannot be read or is not a tape
+[cyan]  4[/]  the tape is damaged; what comes before the damage was printed"""
+
+app = typer.Typer(
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tape_app = typer.Typer(help="Look into a tape.")
+app.add_typer(tape_app, name="tape")
+
+
+class Data(enum.StrEnum):
+    """How much of the data goes on the tape."""
+
+    ORDER = "order"
+    DIGEST = "digest"
+
+
+class Overlap(enum.StrEnum):
+    """What happens to requests of a worker that overlap."""
+
+    ORDER = "order"
+    RACE = "race"
+
+
+ProgramArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROGRAM",
+        show_default=False,
+        help="file.py:function or package.module:function; without a function it is [bold]main[/].",
+    ),
+]
+ArgsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="ARGS",
+        show_default=False,
+        help="What the program finds as [bold]io.arguments[/], a list of strings. Put [bold]--[/] before those that "
+        "begin with a dash.",
+    ),
+]
+DiskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--disk",
+        "-d",
+        metavar="NAME=PATH[,...]",
+        show_default=False,
+        help="A file or a block device, and what the program calls it; once for each disk. After the path may come "
+        "[bold],size=64M[/], which makes a missing file, [bold],fresh[/], which starts every run from zeros, and "
+        "[bold],force[/], which takes a device that is in use or holds something.",
+    ),
+]
+DiskAgainOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--disk",
+        "-d",
+        metavar="NAME=PATH[,...]",
+        show_default=False,
+        help="Where a disk of the tape is now; once for each that is not where it was. After the path may come "
+        "[bold],fresh[/], which gives up what it holds, and [bold],force[/].",
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", "-w", metavar="N", help="How many processes run the program.")
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        show_default="chosen and kept",
+        help="Of [bold]io.random[/] and of Python's hashes.",
+    ),
+]
+OverlapOption = Annotated[
+    Overlap,
+    typer.Option(
+        "--overlap",
+        help="Overlapping requests of a worker go to the disk in the order in which they were made, or race.",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as one JSON object; everything else goes to standard error.",
+    ),
+]
+TapeArgument = Annotated[str, typer.Argument(metavar="TAPE", show_default=False, help="A tape.")]
+
+
+@app.callback(invoke_without_command=True)
+def _ringtape(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Record what a multi-process program does to its disks, and replay it exactly.
+
+    See it at work:  [bold]ringtape demo[/]
+
+    A program is a function in a file, [bold]async def main(io)[/] or [bold]def main(io)[/]:
+
+      [cyan]ringtape record prog.py --disk a=a.img,size=64M,fresh --workers 2[/]
+      [cyan]ringtape replay run.tape[/]
+    """
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"ringtape {version_of('ringtape')}")
+        raise typer.Exit(Exit.DONE)
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(Exit.DONE)
+
+
+@app.command(epilog=_RUN_CODES)
+def record(
+    program: ProgramArgument,
+    args: ArgsArgument = None,
+    disk: DiskOption = None,
+    workers: WorkersOption = 1,
+    seed: SeedOption = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="TAPE", help="The tape to write; one that is there is replaced."
+        ),
+    ] = "run.tape",
+    data: Annotated[
+        Data,
+        typer.Option(
+            "--data",
+            help="What the tape keeps of the data read and written: digests, by which a replay finds out a read that "
+            "returns something else, or nothing but the order.",
+        ),
+    ] = Data.DIGEST,
+    overlap: OverlapOption = Overlap.ORDER,
+    json: JsonOption = False,
+) -> int:
+    """Run a program and put everything that reaches it on a tape.
+
+    [cyan]ringtape record prog.py --disk a=a.img,size=64M,fresh[/]
+    [cyan]ringtape record prog.py:check 100 fast -d a=a.img -d log=/dev/loop0 -w 4[/]
+    [cyan]ringtape record package.module:main --seed 7 -o seven.tape -- --verbose[/]
+    """
+
+    def act(shown: Console) -> Result:
+        from ringtape.runs import record
+
+        return record(
+            program,
+            disks=disks_of(disk),
+            workers=workers,
+            seed=seed,
+            arguments=list(args or []),
+            tape=output,
+            data=data.value,
+            overlap=overlap.value,
+            console=shown,
+        )
+
+    return conduct(act, json=json, tape=output, show=lambda result: show_recording(result, output))
+
+
+@app.command(epilog=_RUN_CODES)
+def replay(
+    tape: TapeArgument,
+    disk: DiskAgainOption = None,
+    program: Annotated[
+        str | None,
+        typer.Option(
+            "--program",
+            "-p",
+            metavar="PROGRAM",
+            show_default="the one on the tape",
+            help="Where the program is now.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="TAPE", show_default=False, help="A tape to write of the replay."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Go on though a disk holds something else than when the recording began."
+        ),
+    ] = False,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(
+            "--stall-timeout",
+            metavar="SECONDS",
+            help="How long to wait for something that the recording had, beside ten times as long as it took then.",
+        ),
+    ] = 30.0,
+    json: JsonOption = False,
+) -> int:
+    """Run the program of a tape again and let it see exactly what it saw in the recording.
+
+    Disks are where they were unless [bold]--disk[/] says where they are now.
+
+    [cyan]ringtape replay run.tape[/]
+    [cyan]ringtape replay run.tape --disk a=/tmp/copy.img[/]
+    [cyan]ringtape replay run.tape --program fixed.py -o again.tape[/]
+    """
+
+    def act(shown: Console) -> Result:
+        from ringtape.runs import replay
+
+        return replay(
+            tape,
+            program,
+            disks=disks_of(disk),
+            force=force,
+            output=output,
+            stall_timeout_s=stall_timeout,
+            console=shown,
+        )
+
+    return conduct(act, json=json, tape=output, show=show_replay)
+
+
+@app.command(epilog=_RUN_CODES)
+def run(
+    program: ProgramArgument,
+    args: ArgsArgument = None,
+    disk: DiskOption = None,
+    workers: WorkersOption = 1,
+    seed: SeedOption = None,
+    overlap: OverlapOption = Overlap.ORDER,
+    json: JsonOption = False,
+) -> int:
+    """Run a program as it is, without a tape: the baseline of a recording.
+
+    [cyan]ringtape run prog.py --disk a=a.img,size=64M,fresh[/]
+    """
+
+    def act(shown: Console) -> Result:
+        from ringtape.runs import run
+
+        return run(
+            program,
+            disks=disks_of(disk),
+            workers=workers,
+            seed=seed,
+            arguments=list(args or []),
+            overlap=overlap.value,
+            console=shown,
+        )
+
+    return conduct(act, json=json, tape=None, show=show_plain)
+
+
+@app.command()
+def demo() -> int:
+    """Record an example twice and replay it three times, in a temporary folder.
+
+    Shows that two recordings of one program differ and that replays do not. Takes a few seconds.
+    """
+    from ringtape.demo import main as demo_main
+
+    return look(demo_main)
+
+
+@tape_app.callback(invoke_without_command=True)
+def _tape(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(Exit.DONE)
+
+
+@tape_app.command(epilog=_TAPE_CODES)
+def info(
+    tape: TapeArgument,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Show what a tape is of: the program, its disks, how many requests of each kind, and how the run ended.
+
+    [cyan]ringtape tape info run.tape[/]
+    """
+    from ringtape.cli_tape import print_info
+
+    return look(lambda: print_info(tape, as_json=json))
+
+
+@tape_app.command(epilog=_TAPE_CODES)
+def dump(
+    tape: TapeArgument,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> int:
+    """Print every row of a tape in the order in which it happened, as a stream.
+
+    Requests, completions, the tokens that released them, and what the programs logged, captured and returned.
+
+    [cyan]ringtape tape dump run.tape | less[/]
+    [cyan]ringtape tape dump run.tape --json | jq 'select(.row == "request")'[/]
+    """
+    from ringtape.cli_tape import print_rows
+
+    return look(lambda: print_rows(tape, as_json=json))
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may be any bytes
+    try:
+        code = app(prog_name="ringtape", standalone_mode=False)
+    except Exception as error:
+        # What the parser raises for a wrong command is click's own or typer's copy of it, by typer's version.
+        if not hasattr(error, "format_message"):
+            raise
+        code = _say_usage_error(error)
+    return console.flushed(code or Exit.DONE)
+
+
+def _say_usage_error(error: Any) -> Exit:
+    """One line for a command that cannot be understood."""
+    text = console.one_line(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = "ringtape" if context is None else context.command_path
+    if type(error).__name__ == "NoSuchOption" and path in ("ringtape record", "ringtape run"):
+        text += " (put -- before arguments of the program that begin with a dash)"
+    console.say_error(f"{text}; see {path} --help")
+    return Exit.UNUSABLE

@@ -1,0 +1,105 @@
+"""What the commands share: carrying out a run, or a look into a tape, to its exit code.
+
+Errors of ringtape's own end here, as a line and a code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ringtape import console
+from ringtape.console import Exit
+from ringtape.proto.errors import RingtapeError
+
+if TYPE_CHECKING:
+    from ringtape.disks import Disk
+    from ringtape.results import Result
+    from ringtape.runs import Console
+
+
+def disks_of(texts: list[str] | None) -> list[Disk]:
+    """What `--disk` named, in that order."""
+    from ringtape.disks import Disk
+
+    return [Disk.parse(text) for text in texts or []]
+
+
+def conduct(
+    act: Callable[[Console], Result], *, json: bool, tape: str | None, show: Callable[[Result], None]
+) -> int:
+    """Carry out a run and show what came of it; returns the exit code. `tape` is what it writes, if anything."""
+    try:
+        with console.shown_run(as_json=json) as shown:
+            # A console script has the folder of the script on its path instead.
+            with contextlib.suppress(FileNotFoundError):
+                if os.getcwd() not in sys.path:
+                    sys.path.insert(0, os.getcwd())
+            result = act(shown)
+    except KeyboardInterrupt as interrupt:
+        # It says what interrupted the run if it has sealed the tape.
+        return console.interrupted(tape if interrupt.args else None)
+    except RingtapeError as error:
+        return console.fail(error)
+    try:
+        print(console.as_json(result)) if json else show(result)
+        sys.stdout.flush()
+    except OSError as error:
+        return console.output_failed(error) or console.say_failures(result.failures)
+    return console.say_failures(result.failures)
+
+
+def look(act: Callable[[], int | None]) -> int:
+    """Carry out what shows its results itself; returns the exit code, 0 if `act` gives none."""
+    try:
+        return act() or Exit.DONE
+    except OSError as error:  # a tape's are TapeErrors: this is standard output's
+        return console.output_failed(error)
+    except KeyboardInterrupt:
+        return console.interrupted(None)
+    except RingtapeError as error:
+        console.flushed(Exit.DONE)  # what is whole comes first
+        return console.fail(error)
+
+
+def show_plain(result: Result) -> None:
+    """The result of a plain run."""
+    console.print_facts("ran", _facts_of(result))
+
+
+def show_recording(result: Result, tape: str) -> None:
+    """The result of a recording."""
+    from ringtape.coordinator.tape import TapeReader
+
+    console.print_facts("recorded", _facts_of(result))
+    with TapeReader.open(tape) as reader:
+        kept = [disk.name for disk in reader.header.disks if not (disk.fresh or disk.made)]
+    # Begun from what they held and perhaps written: a replay would be refused.
+    first = f"put back what was on {', '.join(kept)}, then " if kept else ""
+    print(f"next: {first}ringtape replay {tape}")
+
+
+def show_replay(result: Result) -> None:
+    """The result of a replay."""
+    if result.ended == "finished":
+        headline = "exact: same digest as the recording"
+    else:
+        headline = f"exact as far as the tape goes: {result.ended}"
+    console.print_facts(headline, _facts_of(result))
+
+
+def _facts_of(result: Result) -> dict[str, str]:
+    rate = result.requests / result.elapsed_s if result.elapsed_s else 0
+    facts = {} if result.digest is None else {"digest": result.digest}
+    facts |= {
+        "requests": f"{result.requests:,} ({rate:,.0f}/s)",
+        "checkpoints": f"{result.checkpoints:,}",
+        "elapsed": f"{result.elapsed_s:.3f} s",
+        "seed": str(result.seed),
+    }
+    if result.tape is not None:
+        facts["tape"] = f"{result.tape} ({os.path.getsize(result.tape):,} bytes)"
+    return facts
