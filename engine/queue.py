@@ -53,6 +53,7 @@ class RequestQueue:
         # The place in `_ways` of the first that has not been found unsupported.
         self._supported = dict.fromkeys(self._ways, 0)
         self._in_kernel: dict[int, Request] = {}
+        self._in_kernel_max = min(IN_KERNEL_MAX, ring.entries)
         # Free to go, but the kernel has as many as it may have.
         self._backlog: deque[Request] = deque()
         self._zeros: memoryview | None = None
@@ -84,7 +85,7 @@ class RequestQueue:
         self._start(request)
 
     def _start(self, request: Request) -> None:
-        if len(self._in_kernel) >= IN_KERNEL_MAX:
+        if len(self._in_kernel) >= self._in_kernel_max:
             self._backlog.append(request)
             return
         # Of all that wait for the kernel's attention, reads alone need no memory yet.
@@ -154,7 +155,7 @@ class RequestQueue:
             del self._in_kernel[sequence]
             self._complete(request, result)
             finished.append(request)
-        while self._backlog and len(self._in_kernel) < IN_KERNEL_MAX:
+        while self._backlog and len(self._in_kernel) < self._in_kernel_max:
             self._start(self._backlog.popleft())
         return finished, linked
 

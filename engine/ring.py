@@ -18,9 +18,10 @@ from ringtape.engine.buffers import Buffers
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
-SUBMISSION_ENTRIES = 512
+# Of the submission ring; the smaller ones where RLIMIT_MEMLOCK leaves an unprivileged user no room for the first.
+ENTRIES = (512, 128, 32)
 # The completion ring is twice the submission ring; more requests in the kernel than it holds would overflow it.
-IN_KERNEL_MAX = SUBMISSION_ENTRIES
+IN_KERNEL_MAX = ENTRIES[0]
 LINK_USER_DATA = (1 << 63) - 1
 _POLLIN = 1
 _RWF_DSYNC = 2
@@ -51,18 +52,23 @@ class Ring:
         self.unsubmitted = 0
 
     def _set_up(self) -> str:
-        for names in _FLAG_SETS:
-            flags = 0
-            for name in names:
-                flags |= getattr(uring, f"IORING_SETUP_{name}")
-            try:
-                uring.io_uring_queue_init(SUBMISSION_ENTRIES, self._ring, flags)
-            except OSError as error:
-                if error.errno != errno.EINVAL or not names:
-                    raise unavailable(error) from None
-            else:
-                return "|".join(names)
-        raise AssertionError("the last set of flags is empty and cannot give EINVAL again")
+        refusal = OSError(errno.EINVAL, "no set of flags was taken")
+        for self.entries in ENTRIES:
+            for names in _FLAG_SETS:
+                flags = 0
+                for name in names:
+                    flags |= getattr(uring, f"IORING_SETUP_{name}")
+                try:
+                    uring.io_uring_queue_init(self.entries, self._ring, flags)
+                except OSError as error:
+                    refusal = error
+                    if error.errno != errno.EINVAL:
+                        break
+                else:
+                    return "|".join(names)
+            if refusal.errno != errno.ENOMEM:
+                break
+        raise unavailable(refusal) from None
 
     def _register_files(self, files: Sequence[int]) -> tuple[int, list[int]]:
         self._file_index = uring.FileIndex(list(files)) if files else None
