@@ -1,0 +1,77 @@
+"""What stands on the command line, checked: everything wrong with it is said before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ringtape.benchmarks.contenders import DataLevel
+from ringtape.benchmarks.errors import BenchmarkError
+from ringtape.benchmarks.jobs import JOBS
+from ringtape.benchmarks.rounds import Amount
+from ringtape.benchmarks.targets import Setup
+from ringtape.engine.disks import parse_size
+from ringtape.proto.errors import DiskError
+
+SECONDS = 1.0
+SECONDS_MAX = 600.0
+REQUESTS_MIN = max(job.depth for job in JOBS.values())
+REQUESTS_MAX = 1_000_000_000
+ROUNDS_MAX = 1000
+SIZE_STEP_BYTES = 1 << 20
+
+
+def amount_of(seconds: float | None, requests: int | None) -> Amount:
+    """How much a measurement is."""
+    if seconds is not None and requests is not None:
+        raise BenchmarkError("--seconds and --requests exclude each other")
+    if requests is not None and not REQUESTS_MIN <= requests <= REQUESTS_MAX:
+        raise BenchmarkError(f"--requests {requests} must be from {REQUESTS_MIN} to {REQUESTS_MAX}")
+    if seconds is not None and not 0 < seconds <= SECONDS_MAX:
+        raise BenchmarkError(f"--seconds {seconds:g} must be more than 0 and at most {SECONDS_MAX:g}")
+    return Amount(SECONDS if seconds is None else seconds, requests)
+
+
+def rounds_of(rounds: int) -> int:
+    """The number of rounds."""
+    if not 1 <= rounds <= ROUNDS_MAX:
+        raise BenchmarkError(f"--rounds {rounds} must be from 1 to {ROUNDS_MAX}")
+    return rounds
+
+
+def names_of(option: str, text: str, known: Collection[str]) -> list[str]:
+    """The names in a list with commas, in the order of `known`; all of those for an empty list."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise BenchmarkError(f"{option} {name}: there are {', '.join(known)}")
+    return [name for name in known if not names or name in names]
+
+
+def name_of(option: str, text: str, known: Collection[str]) -> str:
+    """One of the names."""
+    if text not in known:
+        raise BenchmarkError(f"{option} {text}: there are {', '.join(known)}")
+    return text
+
+
+def setup_of(size: str, folder: Path | None) -> Setup:
+    """How targets are made."""
+    try:
+        size_bytes = parse_size(size)
+    except DiskError as error:
+        raise BenchmarkError(f"--size {size}: {error}") from None
+    if size_bytes <= 0 or size_bytes % SIZE_STEP_BYTES:
+        raise BenchmarkError(f"--size {size} must be a multiple of 1M")
+    if folder is not None and not folder.is_dir():
+        raise BenchmarkError(f"--folder {folder}: there is no such folder")
+    return Setup(size_bytes, folder)
+
+
+def level_of(data: str) -> DataLevel:
+    """The data level of tapes."""
+    if data == "order":
+        return "order"
+    if data == "digest":
+        return "digest"
+    raise BenchmarkError(f"--data {data}: there are order, digest")

@@ -1,0 +1,63 @@
+"""What is measured: jobs, and one measurement of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ringtape.benchmarks import programs
+
+
+@dataclass(frozen=True)
+class Job:
+    """4 KiB random reads by one worker, in one face, at one depth.
+
+    Attributes:
+        name: as on the command line.
+        title: for people.
+        depth: requests under way at once.
+        program: what a worker runs; its arguments are `programs.Reads`.
+        profiled: the same under a sampler.
+    """
+
+    name: str
+    title: str
+    depth: int
+    program: Callable[..., Any]
+    profiled: Callable[..., Any]
+    block_bytes: int = 4096
+
+
+JOBS = {
+    job.name: job
+    for job in (
+        Job(
+            "asyncio",
+            "asyncio face, 64 tasks",
+            64,
+            programs.awaited_reads,
+            programs.profiled_awaited_reads,
+        ),
+        Job(
+            "blocking",
+            "blocking face, depth 1",
+            1,
+            programs.blocking_reads,
+            programs.profiled_blocking_reads,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of a job: how many requests, in how many seconds of the programs' own time."""
+
+    requests: int
+    elapsed_s: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.elapsed_s
