@@ -131,6 +131,146 @@ class Tokens(_message.Message):
     order: bytes
     def __init__(self, clock_ns: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
 
+class PackedBlock(_message.Message):
+    __slots__ = ("first_id", "first_token", "runs", "run_table", "run_worker", "run_count", "start_ns", "requests_ns", "completions_ns", "tokens_ns", "notes_ns", "requests_before", "completions_before", "tokens_before", "requests", "completions", "tokens", "notes_bytes", "notes")
+    FIRST_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    RUN_TABLE_FIELD_NUMBER: _ClassVar[int]
+    RUN_WORKER_FIELD_NUMBER: _ClassVar[int]
+    RUN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    START_NS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_NS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_NS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_NS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    first_id: int
+    first_token: int
+    runs: int
+    run_table: bytes
+    run_worker: bytes
+    run_count: bytes
+    start_ns: int
+    requests_ns: bytes
+    completions_ns: bytes
+    tokens_ns: bytes
+    notes_ns: bytes
+    requests_before: bytes
+    completions_before: bytes
+    tokens_before: bytes
+    requests: PackedRequests
+    completions: PackedCompletions
+    tokens: PackedTokens
+    notes_bytes: int
+    notes: bytes
+    def __init__(self, first_id: _Optional[int] = ..., first_token: _Optional[int] = ..., runs: _Optional[int] = ..., run_table: _Optional[bytes] = ..., run_worker: _Optional[bytes] = ..., run_count: _Optional[bytes] = ..., start_ns: _Optional[int] = ..., requests_ns: _Optional[bytes] = ..., completions_ns: _Optional[bytes] = ..., tokens_ns: _Optional[bytes] = ..., notes_ns: _Optional[bytes] = ..., requests_before: _Optional[bytes] = ..., completions_before: _Optional[bytes] = ..., tokens_before: _Optional[bytes] = ..., requests: _Optional[_Union[PackedRequests, _Mapping]] = ..., completions: _Optional[_Union[PackedCompletions, _Mapping]] = ..., tokens: _Optional[_Union[PackedTokens, _Mapping]] = ..., notes_bytes: _Optional[int] = ..., notes: _Optional[bytes] = ...) -> None: ...
+
+class PackedRequests(_message.Message):
+    __slots__ = ("kind", "flags", "disk", "offset_from", "offset", "length", "digest", "fsync_covers")
+    class OffsetFrom(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OFFSET_FROM_ZERO: _ClassVar[PackedRequests.OffsetFrom]
+        OFFSET_FROM_END: _ClassVar[PackedRequests.OffsetFrom]
+        OFFSET_FROM_END_OF_KIND: _ClassVar[PackedRequests.OffsetFrom]
+    OFFSET_FROM_ZERO: PackedRequests.OffsetFrom
+    OFFSET_FROM_END: PackedRequests.OffsetFrom
+    OFFSET_FROM_END_OF_KIND: PackedRequests.OffsetFrom
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FROM_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FSYNC_COVERS_FIELD_NUMBER: _ClassVar[int]
+    kind: bytes
+    flags: bytes
+    disk: bytes
+    offset_from: PackedRequests.OffsetFrom
+    offset: bytes
+    length: bytes
+    digest: bytes
+    fsync_covers: bytes
+    def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset_from: _Optional[_Union[PackedRequests.OffsetFrom, str]] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ...) -> None: ...
+
+class PackedCompletions(_message.Message):
+    __slots__ = ("sequence", "result", "digest")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    sequence: bytes
+    result: bytes
+    digest: bytes
+    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class PackedTokens(_message.Message):
+    __slots__ = ("clock_ns", "mode", "released", "has_deadline", "deadline_ns", "order")
+    CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    HAS_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    clock_ns: bytes
+    mode: bytes
+    released: bytes
+    has_deadline: bytes
+    deadline_ns: bytes
+    order: bytes
+    def __init__(self, clock_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., has_deadline: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+
+class Notes(_message.Message):
+    __slots__ = ("notes",)
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    notes: _containers.RepeatedCompositeFieldContainer[_messages_pb2.Note]
+    def __init__(self, notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ...) -> None: ...
+
+class Index(_message.Message):
+    __slots__ = ("snapshots",)
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("offset", "block", "requests", "completions", "tokens", "worker", "worker_requests", "worker_completions", "worker_tokens", "in_flight_worker", "in_flight_sequence", "in_flight_id", "waiting_worker", "waiting_id")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    WORKER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_WORKER_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_ID_FIELD_NUMBER: _ClassVar[int]
+    WAITING_WORKER_FIELD_NUMBER: _ClassVar[int]
+    WAITING_ID_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    block: int
+    requests: int
+    completions: int
+    tokens: int
+    worker: bytes
+    worker_requests: bytes
+    worker_completions: bytes
+    worker_tokens: bytes
+    in_flight_worker: bytes
+    in_flight_sequence: bytes
+    in_flight_id: bytes
+    waiting_worker: bytes
+    waiting_id: bytes
+    def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ...) -> None: ...
+
 class Seal(_message.Message):
     __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made")
     class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):

@@ -4,7 +4,7 @@ This file only re-exports. docs/tape-format.md describes the bytes.
 """
 
 from ringtape.coordinator.tape.ledger import Totals
-from ringtape.coordinator.tape.reader import TapeDamagedAt, TapeEnd, TapeReader
+from ringtape.coordinator.tape.reader import Position, TapeDamagedAt, TapeEnd, TapeReader
 from ringtape.coordinator.tape.rows import CompletionRow, NoteRow, RequestRow, Row, TokenRow, iter_rows
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.tape.sink import NullTape, TapeSink
@@ -17,6 +17,7 @@ __all__ = [
     "NoteRow",
     "NoteRun",
     "NullTape",
+    "Position",
     "RequestRow",
     "RequestsRun",
     "Row",

@@ -19,7 +19,7 @@ import zstandard
 from ringtape.proto.errors import TapeError
 
 MAGIC = b"RINGTAPE"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what is written; all from 1 on are read
 FILE_HEADER = struct.Struct("<8sII")  # magic, format version, reserved
 
 FRAME_MAGIC = int.from_bytes(b"RTfr", "little")
@@ -38,6 +38,8 @@ class FrameType(enum.IntEnum):
     HEADER = 1
     BLOCK = 2
     SEAL = 3
+    PACKED = 4  # a block in fewer bytes; from version 2 on
+    INDEX = 5  # from version 2 on
 
 
 class Codec(enum.IntEnum):
@@ -49,6 +51,10 @@ class Codec(enum.IntEnum):
 
 class Problem(Exception):
     """What does not hold together in a tape, as one clause. Who catches it knows the place and adds it."""
+
+
+class Limit(Problem):
+    """What would hold together and is more than a tape may hold."""
 
 
 class Frame(NamedTuple):
@@ -72,15 +78,17 @@ class FrameEncoder:
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
 
-    def encode(self, type_: FrameType, payload: bytes) -> bytes:
-        """The whole frame. TapeError when the payload is longer than a frame may be."""
+    def encode(self, type_: FrameType, payload: bytes, *, compress: bool = True) -> bytes:
+        """The whole frame, `compress`ed where that helps. TapeError when the payload is longer than a frame may be."""
         if len(payload) > RAW_BYTES_MAX:
             raise TapeError(
                 f"{len(payload)} bytes do not fit on the tape in one piece; at most {RAW_BYTES_MAX} bytes do"
             )
-        codec, stored = Codec.ZSTD, self._compressor.compress(payload)
-        if len(stored) >= len(payload):
-            codec, stored = Codec.NONE, payload
+        codec, stored = Codec.NONE, payload
+        if compress:
+            compressed = self._compressor.compress(payload)
+            if len(compressed) < len(payload):
+                codec, stored = Codec.ZSTD, compressed
         checked = _CHECKED.pack(FRAME_MAGIC, type_, codec, 0, len(stored), len(payload))
         return b"".join((checked, _CHECKSUM.pack(_checksum(checked, stored)), stored))
 

@@ -1,17 +1,27 @@
 """What each worker has done up to here: the rules of a tape that need what came before.
 
 Responsible for ids and numbers that continue, for completions that answer a request in flight exactly once, and
-for tokens that release what has completed. It never keeps more than what is in flight, so a long tape takes no
-more memory than a short one.
+for tokens that release what has completed. It never keeps more than what is in flight or waits to be released, which
+has a limit, so a long tape takes no more memory than a short one.
+
+A block is taken as a whole: every step is one operation over all rows, whatever the number of runs and workers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ringtape.coordinator.tape.frames import Problem
-from ringtape.coordinator.tape.tables import U64, Column, Tables
+from ringtape.coordinator.tape.frames import Limit, Problem
+from ringtape.coordinator.tape.layout import Before, Layout, Rows, Values
+from ringtape.coordinator.tape.tables import Tables
 from ringtape.proto import tape_pb2
+
+REQUESTS, COMPLETIONS, TOKENS = tape_pb2.TABLE_REQUESTS, tape_pb2.TABLE_COMPLETIONS, tape_pb2.TABLE_TOKENS
+# Requests in flight, or completed and not released. Some bytes of tape can ask for thousands of them.
+OPEN_LIMIT = 1 << 22
+_SEQUENCE_BITS = np.uint64(44)  # of a key; the bits above hold the worker
+_SEQUENCE = np.uint64((1 << 44) - 1)
 
 
 class Totals(NamedTuple):
@@ -22,117 +32,237 @@ class Totals(NamedTuple):
     tokens: int
 
 
-class _Worker:
-    __slots__ = ("completed", "in_flight", "requests", "tokens")
+class Followed(NamedTuple):
+    """What a block means after all before it."""
 
-    def __init__(self) -> None:
-        self.requests = 0
-        self.tokens = 0
-        self.in_flight: set[int] = set()
-        self.completed = 0  # and not released
+    # A number for each run: of its first row, the worker's sequence number (requests) or the worker's checkpoint
+    # (tokens); 0 for other tables.
+    first: list[int]
+    before: Before
+    completed_ids: Values  # of each completion: the id of its request
+    released_ids: Values  # of each release of each token: the id of its request
 
 
 class Ledger:
     """Follows a tape block by block. After a Problem it is not to be used again."""
 
-    def __init__(self) -> None:
-        # Only workers that did something: a header may claim many.
-        self._workers: dict[int, _Worker] = {}
+    def __init__(self, workers: int) -> None:
         self.totals = Totals(0, 0, 0)
+        self.requests, self.completions, self.tokens = (np.zeros(workers, dtype=np.uint64) for _ in range(3))
+        # Of requests in flight: worker and sequence number as one key, in the order of keys, and ids.
+        self.flying_keys = np.zeros(0, dtype=np.uint64)
+        self.flying_ids = np.zeros(0, dtype=np.uint64)
+        # Of completions that wait to be released: by worker, the oldest first.
+        self.waiting_worker = np.zeros(0, dtype=np.int64)
+        self.waiting_ids = np.zeros(0, dtype=np.uint64)
 
-    def take(self, tables: Tables) -> list[int]:
-        """Checks one block against everything before it. Raises Problem.
+    def copy(self) -> "Ledger":
+        """One that goes its own way from here."""
+        copy = Ledger(0)
+        copy.__dict__.update(self.__dict__)
+        # All else is replaced, never changed.
+        copy.requests, copy.completions, copy.tokens = (
+            counter.copy() for counter in (self.requests, self.completions, self.tokens)
+        )
+        return copy
 
-        Returns a number for each run: of its first row, the worker's sequence number (requests) or the worker's
-        checkpoint (tokens); 0 for other tables.
-        """
+    def flying(self) -> tuple[Values, Values]:
+        """Worker and sequence number of each request in flight."""
+        return self.flying_keys >> _SEQUENCE_BITS, self.flying_keys & _SEQUENCE
+
+    def fly(self, worker: NDArray[Any], sequence: Values, ids: Values) -> None:
+        """Sets the requests in flight, by worker and sequence number. Raises Problem where they are not in order."""
+        keys = _keys(worker, sequence)
+        if (keys[1:] <= keys[:-1]).any():
+            raise Problem("its index has requests in flight out of order")
+        self.flying_keys, self.flying_ids = keys, ids.astype(np.uint64)
+
+    def before(self, layout: Layout) -> Before:
+        """What the workers of the next block have done so far."""
+        workers = layout.workers
+        return Before(workers, self.requests[workers], self.completions[workers], self.tokens[workers])
+
+    def take(self, tables: Tables, claimed: Before | None = None) -> Followed:
+        """Checks one block against everything before it, and `claimed`, if the block says so itself. Raises Problem."""
         totals = self.totals
         if tables.first_id != totals.requests + 1:
             raise Problem(f"its requests begin at id {tables.first_id}, not {totals.requests + 1}")
         if tables.first_token != totals.tokens + 1:
             raise Problem(f"its tokens begin at number {tables.first_token}, not {totals.tokens + 1}")
-        sequences: list[int] = np.frombuffer(tables.sequence, dtype=U64).tolist()
-        released: list[int] = tables.released.tolist()
-        places = _Places(tables)
-        first = []
-        for table, number, count, start in _runs(tables):
-            worker = self._workers.setdefault(number, _Worker())
-            if table == tape_pb2.TABLE_REQUESTS:
-                first.append(worker.requests)
-                worker.in_flight.update(range(worker.requests, worker.requests + count))
-                worker.requests += count
-            elif table == tape_pb2.TABLE_TOKENS:
-                first.append(worker.tokens + 1)
-                worker.tokens += count
-                for row in range(start, start + count):
-                    worker.completed = _release(number, worker.completed, released[row], places.of(row))
-            else:
-                first.append(0)
-                if table == tape_pb2.TABLE_COMPLETIONS:
-                    _complete(number, worker, sequences[start : start + count])
-        _check_covers(tables, first)
+        layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+        before = self.before(layout)
+        if claimed is not None and not all(
+            np.array_equal(ours, theirs) for ours, theirs in zip(before, claimed, strict=True)
+        ):
+            raise Problem("it says that its workers had done something else before it")
+        first = _first(tables, layout, before)
+        completed = self._complete(tables, layout, before)
+        released = self._release(tables, layout, completed)
+        _check_covers(tables, layout, before)
+        if len(self.flying_ids) + len(self.waiting_ids) > OPEN_LIMIT:
+            raise Limit(f"it leaves more than {OPEN_LIMIT} requests in flight or waiting to be released")
+        for counter, table in (
+            (self.requests, REQUESTS),
+            (self.completions, COMPLETIONS),
+            (self.tokens, TOKENS),
+        ):
+            counter[layout.workers] += layout.totals(table).astype(np.uint64)
         self.totals = Totals(
             totals.requests + len(tables.kind),
-            totals.completions + len(sequences),
-            totals.tokens + len(released),
+            totals.completions + len(completed),
+            totals.tokens + len(tables.mode),
         )
-        return first
+        return Followed(first, before, completed, released)
+
+    def _complete(self, tables: Tables, layout: Layout, before: Before) -> Values:
+        """Takes completed requests out of those in flight. Their ids, in the order of the completions."""
+        worker = layout.worker_of(REQUESTS)
+        by_worker = _sorted_by(worker)
+        made = layout.totals(REQUESTS)
+        starts = np.cumsum(made) - made
+        new_ids = np.arange(tables.first_id, tables.first_id + len(worker), dtype=np.uint64)[by_worker]
+        new_keys = _keys(layout.workers[worker], layout.sequences(before))[by_worker]
+        new_done, old_done = np.zeros(len(new_ids), dtype=bool), np.zeros(len(self.flying_ids), dtype=bool)
+        sequence = np.frombuffer(tables.sequence, dtype="<u8")
+        ids = np.zeros(len(sequence), dtype=np.uint64)
+        if len(sequence):
+            slot = layout.worker_of(COMPLETIONS)
+            made_before = layout.per_row(COMPLETIONS, layout.before_in_block(REQUESTS)).astype(np.uint64)
+            good = sequence < before.requests[slot] + made_before
+            _check_flying(good, slot, layout)
+            here = sequence >= before.requests[slot]
+            rows = starts[slot[here]] + (sequence[here] - before.requests[slot[here]]).astype(np.int64)
+            there = ~here
+            keys = _keys(layout.workers[slot[there]], sequence[there])
+            places = np.searchsorted(self.flying_keys, keys)
+            # An end that no key is equal to, for what is beyond the end.
+            ended = np.append(self.flying_keys, np.uint64(2**64 - 1))
+            good[there] = ended[places] == keys
+            _check_flying(good, slot, layout)
+            new_done[rows], old_done[places] = True, True
+            if int(new_done.sum()) + int(old_done.sum()) != len(sequence):
+                twice = np.ones(len(sequence), dtype=bool)
+                twice[np.unique(_keys(layout.workers[slot], sequence), return_index=True)[1]] = False
+                _check_flying(~twice, slot, layout)
+            ids[here], ids[there] = new_ids[rows], self.flying_ids[places]
+        keys = np.concatenate((self.flying_keys[~old_done], new_keys[~new_done]))
+        order = _sorted_by(keys)
+        self.flying_keys = keys[order]
+        self.flying_ids = np.concatenate((self.flying_ids[~old_done], new_ids[~new_done]))[order]
+        return ids
+
+    def _release(self, tables: Tables, layout: Layout, completed: Values) -> Values:
+        """Takes what is released out of what waits. The ids, in the order of release."""
+        worker = np.concatenate((self.waiting_worker, layout.workers[layout.worker_of(COMPLETIONS)]))
+        ids = np.concatenate((self.waiting_ids, completed))
+        by_worker = _sorted_by(worker)
+        worker, ids = worker[by_worker].astype(np.int64), ids[by_worker]
+        if not len(tables.mode):
+            self.waiting_worker, self.waiting_ids = worker, ids
+            return np.zeros(0, dtype=np.uint64)
+        released = tables.released.astype(np.int64)
+        slot = layout.worker_of(TOKENS)
+        number = layout.workers[slot].astype(np.int64)
+        waited = np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
+        gone = _sums_before(released, slot)
+        waits = waited + layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS)) - gone
+        short = np.flatnonzero(released > waits)
+        if len(short):
+            row = short[0]
+            raise Problem(
+                f"it releases {released[row]} completions of worker {number[row]}, of which {waits[row]} wait"
+            )
+        start = np.searchsorted(worker, number)  # of each token's worker, in the queue
+        if len(tables.order):
+            places = _places(tables.order.astype(np.int64), released, waits, number)
+            taken = _take_by_place(places, released, start, worker)
+        else:
+            taken = np.repeat(start + gone, released) + _within(released)
+        left = np.ones(len(ids), dtype=bool)
+        left[taken] = False
+        self.waiting_worker, self.waiting_ids = worker[left], ids[left]
+        return ids[taken]
 
 
-class _Places:
-    """The places in the queue that each token of a block released from."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._order = tables.order
-        self._ends: list[int] = (
-            np.cumsum(tables.released, dtype=np.int64).tolist() if len(self._order) else []
-        )
-        self._released = tables.released
-
-    def of(self, row: int) -> Column | None:
-        if not self._ends:
-            return None
-        return self._order[self._ends[row] - int(self._released[row]) : self._ends[row]]
+def _first(tables: Tables, layout: Layout, before: Before) -> list[int]:
+    slot = layout.run_worker
+    sequence = before.requests[slot].astype(np.int64) + layout.before_in_block(REQUESTS)
+    checkpoint = before.tokens[slot].astype(np.int64) + layout.before_in_block(TOKENS) + 1
+    of_table = tables.run_table
+    first: list[int] = np.where(
+        of_table == REQUESTS, sequence, np.where(of_table == TOKENS, checkpoint, 0)
+    ).tolist()
+    return first
 
 
-def _runs(tables: Tables) -> "zip[tuple[int, int, int, int]]":
-    return zip(
-        tables.run_table.tolist(),
-        tables.run_worker.tolist(),
-        tables.run_count.tolist(),
-        tables.run_start.tolist(),
-        strict=True,
-    )
+def _keys(worker: NDArray[Any], sequence: Values) -> Values:
+    return (worker.astype(np.uint64) << _SEQUENCE_BITS) + sequence
 
 
-def _complete(number: int, worker: _Worker, sequences: list[int]) -> None:
-    before = len(worker.in_flight)
-    worker.in_flight.difference_update(sequences)
-    if before - len(worker.in_flight) != len(sequences):
+def _sorted_by(values: NDArray[Any]) -> Rows | slice:
+    """What puts the values in order, equal ones as they are; most often they are in order."""
+    if not len(values) or (values[1:] >= values[:-1]).all():
+        return slice(None)
+    return np.argsort(values, kind="stable")
+
+
+def _check_flying(good: NDArray[np.bool_], slot: Rows, layout: Layout) -> None:
+    if not good.all():
+        number = layout.workers[slot[np.flatnonzero(~good)[0]]]
         raise Problem(f"it completes a request of worker {number} that is not in flight")
-    worker.completed += len(sequences)
 
 
-def _release(number: int, completed: int, released: int, places: Column | None) -> int:
-    """How many completions are left after the token."""
-    if released > completed:
-        raise Problem(f"it releases {released} completions of worker {number}, of which {completed} wait")
-    if places is not None and released:
-        # Each place is counted in a queue one shorter than the one before.
-        queue = np.arange(completed, completed - released, -1, dtype=np.int64)
-        if (places >= queue).any():
-            raise Problem(f"it releases a completion of worker {number} from beyond the end of its queue")
-    return completed - released
+def _within(counts: Rows) -> Rows:
+    """0, 1, ... for each count."""
+    return np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _check_covers(tables: Tables, first: list[int]) -> None:
+def _sums_before(values: Rows, slot: Rows) -> Rows:
+    """For each value: the sum of those before it with the same slot."""
+    order = np.argsort(slot, kind="stable")
+    ends = np.cumsum(values[order])
+    starts = ends - values[order]
+    firsts = np.flatnonzero(np.diff(slot[order], prepend=-1))
+    group = np.repeat(starts[firsts], np.diff(np.append(firsts, len(values))))
+    result = np.empty(len(values), dtype=np.int64)
+    result[order] = starts - group
+    return result
+
+
+def _places(order: Rows, released: Rows, waits: Rows, number: Rows) -> Rows:
+    """The places, each of which is in a queue one shorter than the one before."""
+    beyond = order >= np.repeat(waits, released) - _within(released)
+    if beyond.any():
+        worker = np.repeat(number, released)[np.flatnonzero(beyond)[0]]
+        raise Problem(f"it releases a completion of worker {worker} from beyond the end of its queue")
+    return order
+
+
+def _take_by_place(places: Rows, released: Rows, start: Rows, worker: Rows) -> Rows:
+    """Which rows of the queues each token takes, one after another: the slow way, for orders that need it."""
+    queues: dict[int, list[int]] = {}
+    taken: list[int] = []
+    stop = 0
+    ends = np.append(np.flatnonzero(np.diff(worker)) + 1, len(worker))
+    for count, first in zip(released.tolist(), start.tolist(), strict=True):
+        if not count:
+            continue
+        if first not in queues:
+            queues[first] = list(range(first, int(ends[np.searchsorted(ends, first, side="right")])))
+        queue = queues[first]
+        of_token = places[stop : stop + count]
+        stop += count
+        # A tail of zeros is one slice.
+        one_by_one = int(np.flatnonzero(of_token)[-1]) + 1 if of_token.any() else 0
+        taken.extend(queue.pop(place) for place in of_token[:one_by_one].tolist())
+        taken.extend(queue[: count - one_by_one])
+        del queue[: count - one_by_one]
+    return np.array(taken, dtype=np.int64)
+
+
+def _check_covers(tables: Tables, layout: Layout, before: Before) -> None:
     """An fsync cannot cover more requests than were made before it."""
-    if not tables.fsync_covers:
-        return
-    of_requests = tables.run_table == tape_pb2.TABLE_REQUESTS
-    starts = tables.run_start[of_requests]
-    run = np.searchsorted(starts, tables.fsync_rows, side="right") - 1
-    base = np.array(first, dtype=np.uint64)[of_requests]
-    sequence = base[run] + (tables.fsync_rows - starts[run]).astype(np.uint64)
-    if (np.frombuffer(tables.fsync_covers, dtype=U64) > sequence).any():
-        raise Problem("it has an fsync that covers more requests than were made before it")
+    if len(tables.fsync_rows):
+        sequence = layout.sequences(before)[tables.fsync_rows]
+        if (np.frombuffer(tables.fsync_covers, dtype="<u8") > sequence).any():
+            raise Problem("it has an fsync that covers more requests than were made before it")

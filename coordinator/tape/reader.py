@@ -13,12 +13,16 @@ import io
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.frames import FrameType, Problem
+from ringtape.coordinator.tape.index import ledger_of
+from ringtape.coordinator.tape.layout import Before
 from ringtape.coordinator.tape.ledger import Ledger, Totals
+from ringtape.coordinator.tape.packing import unpack_block
 from ringtape.coordinator.tape.runs import BlockView
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal, parse
 from ringtape.proto import tape_pb2
@@ -48,6 +52,23 @@ class TapeDamagedAt(TapeDamaged):
         self.offset = offset
         self.block = block
         self.requests_whole = requests_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The start of a block, and what came before it. From `TapeReader.seek`, for that reader.
+
+    `offset` is the byte at which the block begins; `block` its number, from 1; `totals` what is before it.
+    """
+
+    offset: int
+    block: int
+    ledger: Ledger
+
+    @property
+    def totals(self) -> Totals:
+        """How many rows are before it."""
+        return self.ledger.totals
 
 
 class TapeReader:
@@ -86,16 +107,98 @@ class TapeReader:
         """Rows in the blocks that `blocks` has given out."""
         return self._totals
 
-    def blocks(self) -> Iterator[BlockView]:
-        """The blocks, in order. May be called again, from the start; one iteration at a time.
+    def blocks(self, start: Position | None = None) -> Iterator[BlockView]:
+        """The blocks, in order, from `start` or the first. May be called again; one iteration at a time.
 
         When it has come to the end, `end` says how the tape ends and `seal` holds the seal, if there is one.
         Raises TapeDamagedAt at the first damage, after every whole block before it was given out, and TapeError
         when the file cannot be read.
         """
-        self.seal, self.end, self._totals = None, None, Totals(0, 0, 0)
+        for _, view in self._follow(start):
+            yield view
+
+    def seek(
+        self, *, request_id: int | None = None, worker: int | None = None, checkpoint: int | None = None
+    ) -> Position:
+        """The block that holds the request, or the token for that checkpoint of the worker, for `blocks`.
+
+        Only the few blocks since the last snapshot in the tape's index are read; all before the block where there is
+        no index. Raises TapeError: the tape has no such request or token. Raises what `blocks` raises.
+        """
+        if request_id is not None:
+            assert worker is checkpoint is None, "a request or a checkpoint, not both"
+            wanted, what = request_id, f"request {request_id}"
+        else:
+            assert worker is not None and checkpoint is not None, "a worker and its checkpoint"
+            wanted, what = checkpoint, f"checkpoint {checkpoint} of worker {worker}"
+
+        def done(ledger: Ledger) -> int:
+            if worker is None:
+                return ledger.totals.requests
+            return int(ledger.tokens[worker])
+
+        missing = TapeError(f"{self._path} has no {what}")
+        if wanted < 1 or (worker is not None and not 0 <= worker < self._shape.workers):
+            raise missing
+        start = None
+        for position in self._positions():
+            if done(position.ledger) < wanted:
+                start = position
+        before = Position(self._first_block, 1, Ledger(self._shape.workers)) if start is None else start
+        for ledger, view in self._follow(start):
+            if done(ledger) >= wanted:
+                return Position(view.offset, view.number, before.ledger)
+            before = Position(view.offset, view.number, ledger.copy())
+        raise missing
+
+    def find_seal(self) -> tape_pb2.Seal | None:
+        """The seal, found without reading the blocks before it; None where there is none or the way is damaged."""
+        payload = self._find(FrameType.SEAL)
+        try:
+            return None if payload is None else parse(payload, tape_pb2.Seal())
+        except Problem:
+            return None
+
+    def find_index(self) -> tape_pb2.Index | None:
+        """The index, found without reading the blocks before it; None where there is none or the way is damaged."""
+        payload = self._find(FrameType.INDEX) if self.version > 1 else None
+        try:
+            return None if payload is None else parse(payload, tape_pb2.Index())
+        except Problem:
+            return None
+
+    def _find(self, wanted: FrameType) -> bytes | None:
+        offset = self._first_block
+        while (found := frames.skip_frame(self._read, offset, self._file_bytes)) is not None:
+            type_, frame_bytes = found
+            if type_ == wanted:
+                try:
+                    frame = frames.read_frame(self._read, offset, self._file_bytes)
+                    assert frame is not None
+                    return frames.unpack(frame)
+                except Problem:
+                    return None
+            offset += frame_bytes
+        return None
+
+    def _positions(self) -> Iterator[Position]:
+        """Those of the index, as far as it can be understood."""
+        for snapshot in getattr(self.find_index(), "snapshots", ()):
+            if not self._first_block < snapshot.offset < self._file_bytes or snapshot.block < 2:
+                return
+            try:
+                yield Position(snapshot.offset, snapshot.block, ledger_of(snapshot, self._shape.workers))
+            except Problem:
+                return
+
+    def _follow(self, start: Position | None) -> Iterator[tuple[Ledger, BlockView]]:
+        """The blocks, each with the ledger after it."""
+        self.seal, self.end = None, None
         self._file_bytes = os.fstat(self._file.fileno()).st_size
-        ledger, number, offset = Ledger(), 1, self._first_block
+        ledger, number, offset = Ledger(self._shape.workers), 1, self._first_block
+        if start is not None:
+            ledger, number, offset = start.ledger.copy(), start.block, start.offset
+        self._totals = ledger.totals
         while True:
             try:
                 frame = frames.read_frame(self._read, offset, self._file_bytes)
@@ -110,25 +213,10 @@ class TapeReader:
             if view is not None:
                 self._totals = ledger.totals
                 number += 1
-                yield view
+                yield ledger, view
             if self.seal is not None:
                 self.end = TapeEnd.SEALED
                 return
-
-    def find_seal(self) -> tape_pb2.Seal | None:
-        """The seal, found without reading the blocks before it; None where there is none or the way is damaged."""
-        offset = self._first_block
-        while (found := frames.skip_frame(self._read, offset, self._file_bytes)) is not None:
-            type_, frame_bytes = found
-            if type_ == FrameType.SEAL:
-                try:
-                    frame = frames.read_frame(self._read, offset, self._file_bytes)
-                    assert frame is not None
-                    return parse(frames.unpack(frame), tape_pb2.Seal())
-                except Problem:
-                    return None
-            offset += frame_bytes
-        return None
 
     def close(self) -> None:
         """Closes the file. Blocks given out before stay readable."""
@@ -145,8 +233,12 @@ class TapeReader:
     def _take(self, frame: frames.Frame, ledger: Ledger, number: int, offset: int) -> BlockView | None:
         """What the frame holds: a block, or the seal, which is kept, or something to skip."""
         if frame.type == FrameType.BLOCK:
-            tables = Tables.of(parse(frames.unpack(frame), tape_pb2.Block()), self._shape)
-            return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables))
+            return self._view(
+                parse(frames.unpack(frame), tape_pb2.Block()), None, frame, ledger, number, offset
+            )
+        if frame.type == FrameType.PACKED and self.version > 1:
+            block, before = unpack_block(frames.unpack(frame), digests=self._shape.digests)
+            return self._view(block, before, frame, ledger, number, offset)
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -161,6 +253,18 @@ class TapeReader:
         if frame.type == FrameType.HEADER:
             raise Problem("it has a second header")
         return None
+
+    def _view(
+        self,
+        block: tape_pb2.Block,
+        before: Before | None,
+        frame: frames.Frame,
+        ledger: Ledger,
+        number: int,
+        offset: int,
+    ) -> BlockView:
+        tables = Tables.of(block, self._shape)
+        return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
 
     def _read_file_header(self) -> int:
         """The format version."""
@@ -177,7 +281,7 @@ class TapeReader:
             raise TapeError(
                 f"{self._path} is made by a newer ringtape: format {version}, this one reads {frames.FORMAT_VERSION}"
             )
-        if version != frames.FORMAT_VERSION or reserved:
+        if version < 1 or reserved:
             raise self._damaged(Problem(f"format {version} with {reserved} in its reserved field"), 0, 0)
         return int(version)
 

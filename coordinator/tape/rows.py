@@ -1,18 +1,19 @@
 """A tape row by row, for people and for tools that do not care for speed.
 
 Responsible for giving every row the names a reader looks for: ids instead of sequence numbers, disks by name,
-completions and releases by request id. It never holds more than what is in flight. What is hot (a replay, a
+completions and releases by request id. It never holds more than one block. What is hot (a replay, a
 digest) reads `BlockView.runs` instead.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 
-from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.runs import CompletionsRun, NoteRun, RequestsRun, TokenRun
+from ringtape.coordinator.tape.reader import Position, TapeReader
+from ringtape.coordinator.tape.runs import CompletionsRun, RequestsRun, TokenRun
 from ringtape.coordinator.tape.tables import I64, U16, U64
 from ringtape.proto import messages_pb2
 
@@ -75,37 +76,31 @@ class NoteRow:
 Row: TypeAlias = RequestRow | CompletionRow | TokenRow | NoteRow
 
 
-class _Worker:
-    __slots__ = ("checkpoint", "in_flight", "queue")
-
-    def __init__(self) -> None:
-        self.checkpoint = 0
-        self.in_flight: dict[int, int] = {}  # sequence to id
-        self.queue: list[int] = []  # ids that completed and are not released, the oldest first
-
-
-def iter_rows(reader: TapeReader) -> Iterator[Row]:
-    """Every row of the tape, in the order in which they happened.
+def iter_rows(reader: TapeReader, start: Position | None = None) -> Iterator[Row]:
+    """Every row of the tape, in the order in which they happened; from the block at `start` on, if it is given.
 
     Raises what `TapeReader.blocks` raises, after the rows before the damage; `reader.end` and `reader.seal` are
     set when it has come to the end.
     """
     disks = [disk.name for disk in reader.header.disks]
-    workers: dict[int, _Worker] = {}
-    for block in reader.blocks():
+    # The last checkpoint that each worker has passed.
+    passed = [0] * reader.header.workers if start is None else start.ledger.tokens.tolist()
+    for block in reader.blocks(start):
+        completed, released = iter(block.completed_ids.tolist()), iter(block.released_ids.tolist())
         for run in block.runs():
-            worker = workers.setdefault(run.worker, _Worker())
             if isinstance(run, RequestsRun):
-                yield from _requests(run, worker, disks)
+                yield from _requests(run, passed[run.worker], disks)
             elif isinstance(run, CompletionsRun):
-                yield from _completions(run, worker)
+                yield from _completions(run, completed)
             elif isinstance(run, TokenRun):
-                yield _token(run, worker)
+                passed[run.worker] = run.checkpoint
+                yield _token(run, released)
             else:
-                yield _note(run, worker)
+                what = run.note.WhichOneof("what") or ""
+                yield NoteRow(run.worker, passed[run.worker], what, run.note, run.at_ns)
 
 
-def _requests(run: RequestsRun, worker: _Worker, disks: list[str]) -> Iterator[RequestRow]:
+def _requests(run: RequestsRun, checkpoint: int, disks: list[str]) -> Iterator[RequestRow]:
     columns = run.columns
     disk = np.frombuffer(columns.disk, dtype=U16).tolist()
     offset = _u64(columns.offset)
@@ -114,13 +109,11 @@ def _requests(run: RequestsRun, worker: _Worker, disks: list[str]) -> Iterator[R
     covers = iter(_u64(columns.fsync_covers))
     flags = columns.flags
     for i, kind in enumerate(columns.kind):
-        id_, sequence = run.first_id + i, run.first_sequence + i
-        worker.in_flight[sequence] = id_
         yield RequestRow(
-            id=id_,
+            id=run.first_id + i,
             worker=run.worker,
-            sequence=sequence,
-            checkpoint=worker.checkpoint,
+            sequence=run.first_sequence + i,
+            checkpoint=checkpoint,
             kind=kind,
             disk=disks[disk[i]],
             offset=offset[i],
@@ -132,23 +125,15 @@ def _requests(run: RequestsRun, worker: _Worker, disks: list[str]) -> Iterator[R
         )
 
 
-def _completions(run: CompletionsRun, worker: _Worker) -> Iterator[CompletionRow]:
+def _completions(run: CompletionsRun, ids: Iterator[int]) -> Iterator[CompletionRow]:
     columns = run.columns
     result = np.frombuffer(columns.result, dtype=I64).tolist()
     digest: list[int] | list[None] = _u64(columns.digest) if columns.digest else [None] * run.count
     for i, sequence in enumerate(_u64(columns.sequence)):
-        id_ = worker.in_flight.pop(sequence)
-        worker.queue.append(id_)
-        yield CompletionRow(id_, run.worker, sequence, result[i], digest[i], run.at_ns)
+        yield CompletionRow(next(ids), run.worker, sequence, result[i], digest[i], run.at_ns)
 
 
-def _token(run: TokenRun, worker: _Worker) -> TokenRow:
-    if run.order is None:
-        ids = tuple(worker.queue[: run.released])
-        del worker.queue[: run.released]
-    else:
-        ids = tuple(worker.queue.pop(place) for place in run.order)
-    worker.checkpoint += 1
+def _token(run: TokenRun, ids: Iterator[int]) -> TokenRow:
     return TokenRow(
         number=run.number,
         worker=run.worker,
@@ -156,13 +141,9 @@ def _token(run: TokenRun, worker: _Worker) -> TokenRow:
         mode=run.mode,
         clock_ns=run.clock_ns,
         deadline_ns=run.deadline_ns,
-        ids=ids,
+        ids=tuple(islice(ids, run.released)),
         at_ns=run.at_ns,
     )
-
-
-def _note(run: NoteRun, worker: _Worker) -> NoteRow:
-    return NoteRow(run.worker, worker.checkpoint, run.note.WhichOneof("what") or "", run.note, run.at_ns)
 
 
 def _u64(column: bytes) -> list[int]:

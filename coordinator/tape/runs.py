@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ringtape.coordinator.tape.tables import Tables
+from ringtape.coordinator.tape.ledger import Followed
+from ringtape.coordinator.tape.tables import Column, Tables
 from ringtape.proto import messages_pb2, tape_pb2
 
 
@@ -114,7 +115,17 @@ class BlockView:
     offset: int
     frame_bytes: int
     tables: Tables
-    _first: list[int]  # from Ledger.take
+    followed: Followed
+
+    @property
+    def completed_ids(self) -> Column:
+        """Of each of its completions, in their order: the id of the request."""
+        return self.followed.completed_ids
+
+    @property
+    def released_ids(self) -> Column:
+        """Of each completion that its tokens release, one token after another: the id of the request."""
+        return self.followed.released_ids
 
     @property
     def first_id(self) -> int:
@@ -136,7 +147,7 @@ class BlockView:
             tables.run_count.tolist(),
             tables.run_ns.tolist(),
             tables.run_start.tolist(),
-            self._first,
+            self.followed.first,
             strict=True,
         ):
             if table == tape_pb2.TABLE_REQUESTS:

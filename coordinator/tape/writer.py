@@ -2,7 +2,7 @@
 
 Responsible for the file: that no other file is overwritten, that no second run writes it, that each block reaches
 it whole or not at all, and that an error of the file system leaves everything before it readable. It never holds
-more than one block, never reads what it wrote, and never looks at a row.
+more than one block, what is in flight and an index of bounded size, and never reads what it wrote.
 """
 
 import contextlib
@@ -11,20 +11,28 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Literal, NoReturn, Self, TypeAlias
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, slice_requests
+from ringtape.coordinator.tape.index import IndexBuilder
+from ringtape.coordinator.tape.layout import Layout
+from ringtape.coordinator.tape.ledger import Ledger
+from ringtape.coordinator.tape.packing import Packer
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeError
 
-BLOCK_ROWS_MAX = 8192
+BLOCK_ROWS_MAX = 16384  # a block takes the coordinator some milliseconds
 BLOCK_BYTES_MAX = 4 << 20  # before compression; a single note or token may be longer
 FLUSH_AFTER_NS = 100_000_000  # how much of the run a kill may take away
+# Below, the lengths and headers within a packed block are worth another compression.
+SMALL_BLOCK_BYTES = 8192
 NOTE_BYTES_MAX = frames.RAW_BYTES_MAX - 4096  # it has to fit a frame, with the block around it
+
+Sync: TypeAlias = Literal["none", "block", "checkpoint"]
 
 _NOTE_WORDS = {"log": "a log line", "captured": "a captured value", "outcome": "an exception"}
 
@@ -36,17 +44,26 @@ class TapeWriter:
     holds whole frames only, and every call but `close` raises the same error again. One thread uses it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header: tape_pb2.Header) -> None:
+    def __init__(self, path: str | os.PathLike[str], header: tape_pb2.Header, *, sync: Sync = "none") -> None:
         """Opens the file, or makes it, and leaves what is in it until `begin` or the first write.
+
+        `sync` says what survives a power failure. "none": what the kernel has written by then, and all of a sealed
+        tape. "block": every block, once it is written. "checkpoint": every token, before `token` returns.
 
         Raises TapeError: the path is something other than a file or a tape, its folder is missing, permission is
         denied, or another process writes or reads the tape.
         """
+        assert sync in ("none", "block", "checkpoint"), f"a sync of {sync!r}"
         self._path = os.fspath(path)
+        self._sync = sync
         with _ours(f"the header for {self._path}"):
             check_header(header)
         self._shape = Shape.of(header)
         self._encoder = frames.FrameEncoder()
+        self._packer = Packer()
+        self._ledger = Ledger(self._shape.workers)
+        self._index = IndexBuilder()
+        self._blocks = 0
         self._failure: TapeError | None = None
         self._whole_bytes = 0
         self._whole_requests = 0
@@ -124,7 +141,10 @@ class TapeWriter:
         self._check_open()
         self._make_room(self._block.token_bytes(released, order is not None and any(order)))
         self._block.add_token(worker, clock_ns, deadline_ns, mode, released, order, at_ns)
-        self._close_full_block()
+        if self._sync == "checkpoint":
+            self.flush()
+        else:
+            self._close_full_block()
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """See TapeSink. A note that is too long raises TapeError and is not kept; the tape can go on."""
@@ -161,6 +181,8 @@ class TapeWriter:
         self._tokens_before += builder.tokens
         self._block = self._next_block()
         self._write(frame)
+        if self._sync != "none":
+            self._synced(os.fdatasync, "what it has so far may not survive a power failure")
         self._whole_requests = self._requests_before
 
     def seal(self, seal: tape_pb2.Seal) -> None:
@@ -175,14 +197,15 @@ class TapeWriter:
             self.completion_count,
             self.token_count,
         )
+        index = self._index.finish()
+        if index is not None:
+            self._write(self._encoder.encode(frames.FrameType.INDEX, index.SerializeToString()))
         self._write(self._encoder.encode(frames.FrameType.SEAL, sealed.SerializeToString()))
+        self._synced(os.fsync, "it may not survive a power failure")
         try:
-            os.fsync(self._file.fileno())
             self._file.close()
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what is not a file cannot be synced
-                self._fail(error, "it may not survive a power failure")
-            self._file.close()
+            self._fail(error, "it may not survive a power failure")
 
     def close(self) -> None:
         """Writes what waits, without a seal, and closes the file. Does nothing where that has happened."""
@@ -209,8 +232,16 @@ class TapeWriter:
         """The block's frame. Written once and read for years: what the reader would refuse ends the tape here."""
         try:
             with _ours(f"the block for {self._path}"):
-                Tables.of(block, self._shape)
-            return self._encoder.encode(frames.FrameType.BLOCK, block.SerializeToString())
+                tables = Tables.of(block, self._shape)
+                before = self._ledger.before(Layout(tables.run_table, tables.run_worker, tables.run_count))
+                self._blocks += 1
+                self.begin()
+                self._index.block(self._whole_bytes, self._blocks, self._ledger)
+                self._ledger.take(tables)
+                payload = self._packer.pack(tables, before)
+            return self._encoder.encode(
+                frames.FrameType.PACKED, payload, compress=len(payload) < SMALL_BLOCK_BYTES
+            )
         except AssertionError:
             self._file.close()
             raise
@@ -243,6 +274,13 @@ class TapeWriter:
             self._fail(error, f"its first {self._whole_requests} requests are whole")
         self._whole_bytes += len(frame)
 
+    def _synced(self, sync: Callable[[int], None], consequence: str) -> None:
+        try:
+            sync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what is not a file cannot be synced
+                self._fail(error, consequence)
+
     def _fail(self, error: OSError, consequence: str) -> NoReturn:
         # A part of a frame at the end would only be reported as damage, and takes room on a full disk.
         with contextlib.suppress(OSError):
@@ -261,6 +299,8 @@ def _ours(what: str) -> Iterator[None]:
     """A Problem in what we are about to write is a mistake of ours, not of the file's."""
     try:
         yield
+    except frames.Limit as problem:
+        raise TapeError(f"{what} would be more than a tape may hold: {problem}") from None
     except frames.Problem as problem:
         raise AssertionError(f"{what} does not hold together: {problem}") from problem
 

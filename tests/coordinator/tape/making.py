@@ -149,6 +149,12 @@ def make_run(
     return calls
 
 
+def all_completed(count: int) -> list[Call]:
+    """Reads of worker 0, all completed, none released."""
+    requests = tuple(Request(messages_pb2.KIND_READ, 0, 0, 512 * i, 512, 0, 0) for i in range(count))
+    return [Requests(0, requests, 0), Completions(0, tuple(Completion(i, 512, 0) for i in range(count)), 0)]
+
+
 def make_note(rng: random.Random) -> messages_pb2.Note:
     match rng.randrange(3):
         case 0:

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtape.coordinator.digest import digest_of_tape
-from ringtape.coordinator.tape import Row, TapeDamagedAt, TapeEnd, TapeReader, frames, iter_rows, tables
+from ringtape.coordinator.tape import (
+    Row,
+    TapeDamagedAt,
+    TapeEnd,
+    TapeReader,
+    frames,
+    index,
+    iter_rows,
+    tables,
+)
 from ringtape.coordinator.tape.frames import FrameType
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeError
@@ -30,14 +39,20 @@ class Tape:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        write(path, HEADER, CALLS, flush_every=6)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(index, "STRIDE_BLOCKS", 2)
+            write(path, HEADER, CALLS, flush_every=6)
         self.data = path.read_bytes()
         self.rows = rows_of(HEADER, CALLS)
         self.frames = list(frames_of(self.data))
         self.ends = [offset + frame.frame_bytes for offset, frame in self.frames]
-        self.blocks = [index for index, (_, frame) in enumerate(self.frames) if frame.type == FrameType.BLOCK]
+        self.blocks = [
+            index for index, (_, frame) in enumerate(self.frames) if frame.type == FrameType.PACKED
+        ]
         counts = [len(rows_of(HEADER, CALLS[:calls])) for calls in range(0, len(CALLS) + 6, 6)]
-        self.rows_at_end = [0, *counts[1 : len(self.blocks) + 1], len(self.rows)]
+        after = [frame.type for _, frame in self.frames[len(self.blocks) + 1 :]]
+        assert after == [FrameType.INDEX, FrameType.SEAL]
+        self.rows_at_end = [0, *counts[1 : len(self.blocks) + 1], len(self.rows), len(self.rows)]
 
     def payload(self, index: int) -> bytes:
         return frames.unpack(self.frames[index][1])
@@ -141,8 +156,7 @@ def test_every_flipped_bit_is_found(tape: Tape, path: Path) -> None:
 
 
 def test_the_error_names_the_place_and_what_is_whole(tape: Tape, path: Path) -> None:
-    index = tape.blocks[2]
-    offset = tape.frames[index][0]
+    offset = tape.frames[tape.blocks[2]][0]
     error = damage(
         path, tape.data[: offset + 30] + bytes([tape.data[offset + 30] ^ 1]) + tape.data[offset + 31 :]
     )
@@ -154,12 +168,21 @@ def test_the_error_names_the_place_and_what_is_whole(tape: Tape, path: Path) -> 
     )
 
 
+def seek_everywhere(reader: TapeReader) -> None:
+    for id_ in (1, 5, 20):
+        with contextlib.suppress(TapeError):
+            list(iter_rows(reader, reader.seek(request_id=id_)))
+    with contextlib.suppress(TapeError):
+        list(reader.blocks(reader.seek(worker=1, checkpoint=2)))
+
+
 def assert_tape_errors_only(path: Path) -> None:
     """Reads all there is, in every way there is. Anything but a TapeError goes through."""
     for use in (
         lambda reader: [getattr(run, "columns", run) for block in reader.blocks() for run in block.runs()],
         lambda reader: list(iter_rows(reader)),
         digest_of_tape,
+        seek_everywhere,
     ):
         with contextlib.suppress(TapeError), TapeReader.open(path) as reader:
             use(reader)
@@ -170,8 +193,8 @@ def assert_tape_errors_only(path: Path) -> None:
 def test_payloads_with_changed_bytes_raise_nothing_else(tape: Tape, seed: int) -> None:
     """The checksum fits: only the checks of what is inside are left."""
     rng = random.Random(seed)
-    index = rng.randrange(len(tape.frames))
-    payload = bytearray(tape.payload(index))
+    number = rng.randrange(len(tape.frames))
+    payload = bytearray(tape.payload(number))
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(payload))
         match rng.randrange(3):
@@ -184,7 +207,7 @@ def test_payloads_with_changed_bytes_raise_nothing_else(tape: Tape, seed: int) -
         if not payload:
             break
     changed = tape.path.with_name("changed")
-    changed.write_bytes(tape.with_payload(index, bytes(payload)))
+    changed.write_bytes(tape.with_payload(number, bytes(payload)))
     assert_tape_errors_only(changed)
 
 
@@ -193,19 +216,19 @@ def test_payloads_with_changed_bytes_raise_nothing_else(tape: Tape, seed: int) -
 def test_blocks_with_changed_columns_raise_nothing_else(tape: Tape, seed: int) -> None:
     """Well-formed messages whose columns lie: closer to the rules than changed bytes come."""
     rng = random.Random(seed)
-    index = rng.choice(tape.blocks)
-    block = tape_pb2.Block.FromString(tape.payload(index))
+    number = rng.choice(tape.blocks)
+    block = tape_pb2.PackedBlock.FromString(tape.payload(number))
     for _ in range(rng.randint(1, 3)):
-        message = rng.choice((block, block.requests, block.completions, block.tokens))
+        message = rng.choice((block, block, block.requests, block.completions, block.tokens))
         field = rng.choice([field for field in message.DESCRIPTOR.fields if field.type == field.TYPE_BYTES])
         column = bytearray(getattr(message, field.name))
         if column and rng.random() < 0.8:
             column[rng.randrange(len(column))] = rng.choice((0, 1, 2, 3, 4, 5, 6, 127, 128, 255))
         else:
-            column += bytes(rng.choice((1, 2, 4, 8)))
+            column += rng.randbytes(rng.choice((1, 2, 4, 8)))
         setattr(message, field.name, bytes(column))
     changed = tape.path.with_name("changed")
-    changed.write_bytes(tape.with_payload(index, block.SerializeToString()))
+    changed.write_bytes(tape.with_payload(number, block.SerializeToString()))
     assert_tape_errors_only(changed)
 
 
@@ -406,7 +429,7 @@ def seal_frame() -> bytes:
 
 def test_unknown_frames_are_skipped(path: Path) -> None:
     """Of any codec and with anything reserved: they are for a later version to read."""
-    unknown = make_frame(4, b"later", codec=77, raw=6, reserved=3)
+    unknown = make_frame(9, b"later", codec=77, raw=6, reserved=3)
     block = make_frame(2, make_block().SerializeToString())
     path.write_bytes(tape_of(unknown, block, unknown, make_frame(3, SEALED), unknown[:0]))
     rows, end, error = read(path)

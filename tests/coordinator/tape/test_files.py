@@ -14,7 +14,16 @@ import pytest
 from ringtape.coordinator.tape import TapeDamagedAt, TapeEnd, TapeReader, TapeWriter, frames, writer
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeDamaged, TapeError
-from tests.coordinator.tape.making import Request, calls_of, make_header, make_run, request_columns, write
+from tests.coordinator.tape.making import (
+    Request,
+    all_completed,
+    calls_of,
+    give,
+    make_header,
+    make_run,
+    request_columns,
+    write,
+)
 
 SEAL = tape_pb2.Seal(end=tape_pb2.Seal.END_FINISHED)
 NOBODY = 65534
@@ -115,14 +124,16 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
     write(path, make_header(), [])
     with path.open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", 2))
+        file.write(struct.pack("<I", 3))
     with pytest.raises(TapeError) as caught:
         TapeReader.open(path)
-    assert str(caught.value) == f"{path} is made by a newer ringtape: format 2, this one reads 1"
+    assert str(caught.value) == f"{path} is made by a newer ringtape: format 3, this one reads 2"
     assert not isinstance(caught.value, TapeDamaged)
 
 
-@pytest.mark.parametrize("field", [struct.pack("<II", 0, 0), struct.pack("<II", 1, 1)])
+@pytest.mark.parametrize(
+    "field", [struct.pack("<II", 0, 0), struct.pack("<II", 1, 1), struct.pack("<II", 2, 1)]
+)
 def test_format_0_and_reserved_bits_are_damage(tmp_path: Path, field: bytes) -> None:
     path = tmp_path / "t"
     path.write_bytes(frames.MAGIC + field)
@@ -238,9 +249,11 @@ def test_what_is_too_long_for_a_frame_is_refused_and_the_tape_goes_on(
 
 
 def test_a_block_too_long_for_a_frame_ends_the_tape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "RAW_BYTES_MAX", 12_000)
     with TapeWriter(tmp_path / "t", make_header()) as tape:
         tape.begin()
+        give(tape, all_completed(5001))
+        tape.flush()
+        monkeypatch.setattr(frames, "RAW_BYTES_MAX", 12_000)
         tape.token(0, 0, 0, 0, 5000, (1,) * 5000, 0)
         said = refusal(tape.flush)
         assert refusal(lambda: tape.seal(SEAL)) == said

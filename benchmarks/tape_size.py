@@ -1,0 +1,107 @@
+"""How many bytes a request takes on a tape, beside how many it would have to take.
+
+`python -m ringtape.benchmarks.tape_size` writes tapes at level `order` through `TapeWriter`, from made-up messages
+(see `tapes`) and, where it is at hand, from a real trace, and prints whole file sizes. `--requests` sets how many.
+
+The bound is the sum of the empirical entropies of what no reader could foretell, by a model that is fitted to the
+data and told for nothing: of each request, its kind, its length, and its offset (log2 of the number of blocks where
+offsets are random by construction, 0 where they follow one another, and else the smaller of the entropies of the
+offset and of its distance to the end of the request before); of each completion, its rank among the requests in
+flight, oldest first; of each message, how many it submits and completes, and the log2 of how many values each of its
+three times can take, which are flat by construction. What the model would cost to tell is left out, which for the
+few requests and many offsets of the trace is much: no coder reaches that.
+"""
+
+import argparse
+import bisect
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.benchmarks import tapes
+from ringtape.coordinator.tape import TapeWriter
+from ringtape.proto import tape_pb2
+
+TARGETS = {"random": 5.0, "sequential": 1.0, "trace": 9.0}  # bytes a request
+
+
+def entropy(values: NDArray[Any] | list[Any]) -> float:
+    """Bits a value."""
+    _, counts = np.unique(np.asarray(values), return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+def bound_bytes(load: tapes.Load, messages: list[tapes.Step]) -> float:
+    """Of each request; see the top of this file."""
+    requests = len(load.kind)
+    bits = entropy(load.kind) + entropy(load.length)
+    if load.name == "random":
+        bits += float(np.log2(load.disk_bytes / 4096))
+    elif load.name == "trace":
+        ends = np.concatenate((np.zeros(1, dtype=np.uint64), (load.offset + load.length)[:-1]))
+        bits += min(entropy(load.offset), entropy(load.offset - ends))
+    bits += entropy(_ranks(messages))
+    per_message = entropy([step.requests_count for step in messages])
+    per_message += entropy([step.completions_count for step in messages])
+    bits += per_message * len(messages) / requests
+    completed = np.array([step.completions_count for step in messages])
+    times = np.log2(tapes.SUBMIT_SPREAD_NS) + np.log2(tapes.TOKEN_SPREAD_NS)
+    times += np.log2(np.maximum(completed * tapes.REQUEST_SPREAD_NS, 1)).mean()
+    return float(bits + times * len(messages) / requests) / 8
+
+
+def _ranks(messages: list[tapes.Step]) -> list[int]:
+    flying: list[int] = []
+    made = 0
+    ranks = []
+    for step in messages:
+        flying.extend(range(made, made + step.requests_count))
+        made += step.requests_count
+        for sequence in step.sequence.tolist():
+            rank = bisect.bisect_left(flying, sequence)
+            ranks.append(rank)
+            del flying[rank]
+    return ranks
+
+
+def measure(path: Path, load: tapes.Load, messages: list[tapes.Step]) -> float:
+    """Bytes a request of the whole file."""
+    with TapeWriter(path, tapes.header_of(load)) as tape:
+        tapes.give(tape, messages)
+        tape.seal(tape_pb2.Seal(end=tape_pb2.Seal.END_FINISHED, digest="0" * 32))
+    return path.stat().st_size / len(load.kind)
+
+
+def main() -> None:
+    """Prints a line a load; exits with 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description="Bytes a request on a tape, whole file, level `order`.")
+    parser.add_argument("--requests", type=int, default=200_000)
+    count = parser.parse_args().requests
+    loads = [tapes.random_reads(count), tapes.sequential_reads(count)]
+    if tapes.TRACE.exists():
+        loads.append(tapes.trace_load())
+    missed = False
+    print("bytes a request             target   bound    tape")
+    with tempfile.TemporaryDirectory() as folder:
+        for load in loads:
+            # A sequential reader's disk answers in order; the others' requests overtake one another.
+            swaps = 0.0 if load.name == "sequential" else 8.0
+            for batch in ((10, 60), (1, 8)):
+                messages = list(tapes.steps(load, batch=batch, swaps=swaps))
+                size = measure(Path(folder) / "t", load, messages)
+                label = f"{load.name}, {batch[0]}-{batch[1]} a message"
+                aim = TARGETS[load.name] if batch == (10, 60) else 0.0
+                missed = missed or bool(aim and size > aim)
+                print(
+                    f"{label:<27} {aim or '':>6} {bound_bytes(load, messages):>7.2f} {size:>7.2f}"
+                    f"{'  missed' if aim and size > aim else ''}"
+                )
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
