@@ -8,9 +8,12 @@ from ringtape.coordinator.tape.reader import Position, TapeDamagedAt, TapeEnd, T
 from ringtape.coordinator.tape.rows import CompletionRow, NoteRow, RequestRow, Row, TokenRow, iter_rows
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.tape.sink import NullTape, TapeSink
+from ringtape.coordinator.tape.table import NEVER, ROW, iter_table
 from ringtape.coordinator.tape.writer import TapeWriter
 
 __all__ = [
+    "NEVER",
+    "ROW",
     "BlockView",
     "CompletionRow",
     "CompletionsRun",
@@ -31,4 +34,5 @@ __all__ = [
     "TokenRun",
     "Totals",
     "iter_rows",
+    "iter_table",
 ]

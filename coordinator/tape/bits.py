@@ -13,6 +13,7 @@ Every length is checked against the number of rows, which the caller has bounded
 
 import enum
 import struct
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ TRY_AGAIN_AFTER = 16  # columns of one name that are stored the way that was bes
 _SMALL = 64  # bytes; below, zstd's own header takes more than it gains
 _PART = struct.Struct("<I")
 _U64 = np.dtype("<u8")
+_of_thread = threading.local()
 _ONE, _WORD = np.uint64(1), np.uint64(63)
 
 
@@ -168,7 +170,11 @@ def decompress(stored: bytes, raw_bytes: int) -> bytes:
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(max_window_size=1 << 26)
+    """This thread's: making one takes longer than most parts do."""
+    decompressor: zstandard.ZstdDecompressor | None = getattr(_of_thread, "decompressor", None)
+    if decompressor is None:
+        decompressor = _of_thread.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 26)
+    return decompressor
 
 
 def zigzag(difference: Values) -> Values:

@@ -35,6 +35,7 @@ class Layout:
         self.run_worker = slot.astype(np.int64)  # of each run: its worker's place in `workers`
         # Runs by worker, each worker's in their order.
         self._by_worker = np.argsort(self.run_worker, kind="stable")
+        self._before: dict[int, Rows] = {}  # from before_in_block
         self._run_of = {number: np.flatnonzero(table == number) for number in range(1, 5)}
 
     def rows(self, table: int) -> int:
@@ -59,6 +60,9 @@ class Layout:
 
     def before_in_block(self, table: int) -> Rows:
         """For each run: how many rows of the table its worker had in the runs before it."""
+        known = self._before.get(table)
+        if known is not None:
+            return known
         counts = np.where(self._table == table, self._count, 0)[self._by_worker]
         ends = np.cumsum(counts)
         starts = ends - counts
@@ -66,6 +70,7 @@ class Layout:
         firsts = np.flatnonzero(np.diff(workers, prepend=-1))
         result = np.empty(len(counts), dtype=np.int64)
         result[self._by_worker] = starts - starts[firsts][workers]
+        self._before[table] = result
         return result
 
     def ranks(self, table: int) -> Rows:

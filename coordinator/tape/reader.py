@@ -40,8 +40,9 @@ class TapeEnd(enum.Enum):
 class TapeDamagedAt(TapeDamaged):
     """Where a tape stops holding together. What the reader gave out before is whole.
 
-    `offset` is the byte at which the damaged frame begins; `block` the number (from 1) of the block that is
-    damaged, or would begin there, 0 being the header; `requests_whole` the id of the last whole request.
+    `problem` is what does not hold, as one clause; `offset` the byte at which the damaged frame begins; `block` the
+    number (from 1) of the block that is damaged, or would begin there, 0 being the header; `requests_whole` the id of
+    the last whole request.
     """
 
     def __init__(self, path: str, problem: str, *, offset: int, block: int, requests_whole: int) -> None:
@@ -49,6 +50,7 @@ class TapeDamagedAt(TapeDamaged):
         super().__init__(
             f"{path} is damaged at byte {offset} ({what}): {problem}; its first {requests_whole} requests are whole"
         )
+        self.problem = problem
         self.offset = offset
         self.block = block
         self.requests_whole = requests_whole
@@ -94,9 +96,9 @@ class TapeReader:
         self.end: TapeEnd | None = None  # None until `blocks` has come to the end
         self._totals = Totals(0, 0, 0)
         try:
-            self._file_bytes = os.fstat(self._file.fileno()).st_size
+            self.file_bytes = os.fstat(self._file.fileno()).st_size
             self.version = self._read_file_header()
-            self.header, self._first_block = self._read_header()
+            self.header, self.first_block = self._read_header()
         except BaseException:
             self._file.close()
             raise
@@ -114,7 +116,7 @@ class TapeReader:
         Raises TapeDamagedAt at the first damage, after every whole block before it was given out, and TapeError
         when the file cannot be read.
         """
-        for _, view in self._follow(start):
+        for _, view in self.follow(start):
             yield view
 
     def seek(
@@ -144,8 +146,8 @@ class TapeReader:
         for position in self._positions():
             if done(position.ledger) < wanted:
                 start = position
-        before = Position(self._first_block, 1, Ledger(self._shape.workers)) if start is None else start
-        for ledger, view in self._follow(start):
+        before = Position(self.first_block, 1, Ledger(self._shape.workers)) if start is None else start
+        for ledger, view in self.follow(start):
             if done(ledger) >= wanted:
                 return Position(view.offset, view.number, before.ledger)
             before = Position(view.offset, view.number, ledger.copy())
@@ -168,12 +170,12 @@ class TapeReader:
             return None
 
     def _find(self, wanted: FrameType) -> bytes | None:
-        offset = self._first_block
-        while (found := frames.skip_frame(self._read, offset, self._file_bytes)) is not None:
+        offset = self.first_block
+        while (found := frames.skip_frame(self.read, offset, self.file_bytes)) is not None:
             type_, frame_bytes = found
             if type_ == wanted:
                 try:
-                    frame = frames.read_frame(self._read, offset, self._file_bytes)
+                    frame = frames.read_frame(self.read, offset, self.file_bytes)
                     assert frame is not None
                     return frames.unpack(frame)
                 except Problem:
@@ -184,31 +186,31 @@ class TapeReader:
     def _positions(self) -> Iterator[Position]:
         """Those of the index, as far as it can be understood."""
         for snapshot in getattr(self.find_index(), "snapshots", ()):
-            if not self._first_block < snapshot.offset < self._file_bytes or snapshot.block < 2:
+            if not self.first_block < snapshot.offset < self.file_bytes or snapshot.block < 2:
                 return
             try:
                 yield Position(snapshot.offset, snapshot.block, ledger_of(snapshot, self._shape.workers))
             except Problem:
                 return
 
-    def _follow(self, start: Position | None) -> Iterator[tuple[Ledger, BlockView]]:
-        """The blocks, each with the ledger after it."""
+    def follow(self, start: Position | None = None) -> Iterator[tuple[Ledger, BlockView]]:
+        """Like `blocks`, each with the ledger after it, which goes on with the next."""
         self.seal, self.end = None, None
-        self._file_bytes = os.fstat(self._file.fileno()).st_size
-        ledger, number, offset = Ledger(self._shape.workers), 1, self._first_block
+        self.file_bytes = os.fstat(self._file.fileno()).st_size
+        ledger, number, offset = Ledger(self._shape.workers), 1, self.first_block
         if start is not None:
             ledger, number, offset = start.ledger.copy(), start.block, start.offset
         self._totals = ledger.totals
         while True:
             try:
-                frame = frames.read_frame(self._read, offset, self._file_bytes)
+                frame = frames.read_frame(self.read, offset, self.file_bytes)
                 if frame is None:
                     self.end = TapeEnd.UNSEALED
                     return
                 view = self._take(frame, ledger, number, offset)
             except Problem as problem:
                 self.end = TapeEnd.DAMAGED
-                raise self._damaged(problem, offset, number) from None
+                raise self.damaged(problem, offset, number) from None
             offset += frame.frame_bytes
             if view is not None:
                 self._totals = ledger.totals
@@ -232,13 +234,9 @@ class TapeReader:
 
     def _take(self, frame: frames.Frame, ledger: Ledger, number: int, offset: int) -> BlockView | None:
         """What the frame holds: a block, or the seal, which is kept, or something to skip."""
-        if frame.type == FrameType.BLOCK:
-            return self._view(
-                parse(frames.unpack(frame), tape_pb2.Block()), None, frame, ledger, number, offset
-            )
-        if frame.type == FrameType.PACKED and self.version > 1:
-            block, before = unpack_block(frames.unpack(frame), digests=self._shape.digests)
-            return self._view(block, before, frame, ledger, number, offset)
+        if frame.type == FrameType.BLOCK or (frame.type == FrameType.PACKED and self.version > 1):
+            tables, before = self.tables_of(frame)
+            return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -247,49 +245,45 @@ class TapeReader:
                     f"its seal counts {seal.requests} requests, {seal.completions} completions and {seal.tokens}"
                     f" tokens, and its blocks hold {', '.join(map(str, ledger.totals))}"
                 )
-            if offset + frame.frame_bytes != self._file_bytes:
+            if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal
         if frame.type == FrameType.HEADER:
             raise Problem("it has a second header")
         return None
 
-    def _view(
-        self,
-        block: tape_pb2.Block,
-        before: Before | None,
-        frame: frames.Frame,
-        ledger: Ledger,
-        number: int,
-        offset: int,
-    ) -> BlockView:
-        tables = Tables.of(block, self._shape)
-        return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
+    def tables_of(self, frame: frames.Frame) -> tuple[Tables, Before | None]:
+        """A block by itself, and what it says of what was before it. Raises Problem."""
+        payload = frames.unpack(frame)
+        if frame.type == FrameType.BLOCK:
+            return Tables.of(parse(payload, tape_pb2.Block()), self._shape), None
+        block, before = unpack_block(payload, digests=self._shape.digests)
+        return Tables.of(block, self._shape), before
 
     def _read_file_header(self) -> int:
         """The format version."""
-        start = self._read(frames.FILE_HEADER.size, 0)
+        start = self.read(frames.FILE_HEADER.size, 0)
         if not start:
             raise TapeError(f"{self._path} is empty")
         magic = start[: len(frames.MAGIC)]
         if not frames.MAGIC.startswith(magic):
             raise TapeError(f"{self._path} is not a tape")
         if len(start) < frames.FILE_HEADER.size:
-            raise self._damaged(Problem("the file ends inside its first bytes"), 0, 0)
+            raise self.damaged(Problem("the file ends inside its first bytes"), 0, 0)
         _, version, reserved = frames.FILE_HEADER.unpack(start)
         if version > frames.FORMAT_VERSION:
             raise TapeError(
                 f"{self._path} is made by a newer ringtape: format {version}, this one reads {frames.FORMAT_VERSION}"
             )
         if version < 1 or reserved:
-            raise self._damaged(Problem(f"format {version} with {reserved} in its reserved field"), 0, 0)
+            raise self.damaged(Problem(f"format {version} with {reserved} in its reserved field"), 0, 0)
         return int(version)
 
     def _read_header(self) -> tuple[tape_pb2.Header, int]:
         """The header, and where what follows it begins."""
         offset = frames.FILE_HEADER.size
         try:
-            frame = frames.read_frame(self._read, offset, self._file_bytes)
+            frame = frames.read_frame(self.read, offset, self.file_bytes)
             if frame is None:
                 raise Problem("the file ends before its header")
             if frame.type != FrameType.HEADER:
@@ -297,10 +291,11 @@ class TapeReader:
             header = parse(frames.unpack(frame), tape_pb2.Header())
             check_header(header)
         except Problem as problem:
-            raise self._damaged(problem, offset, 0) from None
+            raise self.damaged(problem, offset, 0) from None
         return header, offset + frame.frame_bytes
 
-    def _read(self, length: int, offset: int) -> bytes:
+    def read(self, length: int, offset: int) -> bytes:
+        """So many bytes of the file, or as many as there are. TapeError when it cannot be read."""
         try:
             return os.pread(self._file.fileno(), length, offset)
         except OSError as error:
@@ -308,7 +303,8 @@ class TapeReader:
                 f"cannot read the tape {self._path}: {os.strerror(error.errno or errno.EIO)}"
             ) from None
 
-    def _damaged(self, problem: Problem, offset: int, block: int) -> TapeDamagedAt:
+    def damaged(self, problem: Problem, offset: int, block: int) -> TapeDamagedAt:
+        """The error for what does not hold together there."""
         return TapeDamagedAt(
             self._path, str(problem), offset=offset, block=block, requests_whole=self._totals.requests
         )

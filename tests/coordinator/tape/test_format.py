@@ -169,7 +169,7 @@ def test_columns_are_stored_as_described_in_every_way(seed: int) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_tapes_kept_from_every_version_are_readable(version: int) -> None:
-    """What the writer of that version made of `KEPT_SEED`. Do not make them anew: they stand for tapes that people keep."""
+    """What the writer of that version made of `KEPT_SEED`. Do not make them anew: they stand for what people keep."""
     calls, header = make_run(KEPT_SEED, steps=60), make_header()
     with TapeReader.open(DATA / f"v{version}.tape") as reader:
         assert (reader.version, reader.header) == (version, header)

@@ -1,0 +1,118 @@
+"""A tape as a table: a row a request, joined with its completion and its release, in NumPy arrays.
+
+Responsible for the join, a block at a time: a request comes out with the block that released it. It holds one block
+and the requests that are not released yet, and looks at no row by itself. For the order in which things happened see
+`BlockView.runs`; for one row at a time, `iter_rows`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.coordinator.tape.layout import Layout
+from ringtape.coordinator.tape.ledger import COMPLETIONS, REQUESTS, TOKENS
+from ringtape.coordinator.tape.reader import Position, TapeReader
+from ringtape.coordinator.tape.runs import BlockView
+from ringtape.proto.messages_pb2 import KIND_FSYNC
+
+Table = NDArray[Any]
+
+NEVER = -1  # as a time: it did not happen, or not on this tape
+ROW = np.dtype(
+    [
+        ("id", "<u8"),
+        ("worker", "<u2"),
+        ("sequence", "<u8"),  # among the worker's requests, from 0
+        ("checkpoint", "<u8"),  # the last one that the worker had passed; 0 before the first
+        ("kind", "u1"),  # of messages_pb2.Kind
+        ("flags", "u1"),  # of messages_pb2.RequestFlag
+        ("disk", "<u2"),  # index into the header's disks
+        ("offset", "<u8"),  # bytes
+        ("length", "<u8"),  # bytes
+        ("covers", "<i8"),  # of an fsync: how many of the worker's requests had completed; else -1
+        ("request_digest", "<u8"),  # of what it wrote; 0 below DATA_LEVEL_DIGEST
+        ("submitted_ns", "<i8"),  # since the start of the run, as all times; handed to the kernel
+        ("completed_ns", "<i8"),  # taken from the kernel; NEVER
+        ("result", "<i8"),  # bytes moved or minus errno; 0 where it did not complete
+        ("digest", "<u8"),  # of what it read; 0 below DATA_LEVEL_DIGEST
+        ("released_ns", "<i8"),  # given to the program; NEVER
+        ("released_at", "<u8"),  # the worker's checkpoint that released it; 0 for none
+    ]
+)
+
+
+def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Table]:
+    """The requests of the tape as arrays of `ROW`, each with the block that released it, by id within an array.
+
+    The last array holds those that were never released. From `start` on, requests that were made before it are left
+    out. Raises what `TapeReader.blocks` raises, after what was released before the damage; `reader.end` and
+    `reader.seal` are set at the end.
+    """
+    waiting = np.zeros(0, dtype=ROW)
+    for block in reader.blocks(start):
+        waiting = np.concatenate((waiting, requests_of(block)))
+        _join(waiting, block)
+        done = waiting["released_at"] != 0
+        if done.any():
+            yield waiting[done]
+            waiting = waiting[~done]
+    if len(waiting):
+        yield waiting
+
+
+def requests_of(block: BlockView) -> Table:
+    """The block's requests, without what came of them."""
+    tables = block.tables
+    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    rows = np.zeros(block.request_count, dtype=ROW)
+    slot = layout.worker_of(REQUESTS)
+    rows["id"] = np.arange(block.first_id, block.first_id + len(rows), dtype=np.uint64)
+    rows["worker"] = layout.workers[slot]
+    rows["sequence"] = layout.sequences(block.followed.before)
+    passed = layout.per_row(REQUESTS, layout.before_in_block(TOKENS)).astype(np.uint64)
+    rows["checkpoint"] = block.followed.before.tokens[slot] + passed
+    for name, column, dtype in (
+        ("kind", tables.kind, "u1"),
+        ("flags", tables.flags, "u1"),
+        ("disk", tables.disk, "<u2"),
+        ("offset", tables.offset, "<u8"),
+        ("length", tables.length, "<u8"),
+        ("request_digest", tables.request_digest, "<u8"),
+    ):
+        if column:
+            rows[name] = np.frombuffer(column, dtype=dtype)
+    rows["covers"] = -1
+    rows["covers"][rows["kind"] == KIND_FSYNC] = np.frombuffer(tables.fsync_covers, dtype="<i8")
+    rows["submitted_ns"] = layout.per_row(REQUESTS, tables.run_ns).view(np.int64)
+    rows["completed_ns"] = rows["released_ns"] = NEVER
+    return rows
+
+
+def _join(rows: Table, block: BlockView) -> None:
+    """Fills in what the block says about the rows, which are in the order of their ids."""
+    tables = block.tables
+    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    place, known = _places(rows["id"], block.completed_ids)
+    rows["result"][place] = np.frombuffer(tables.result, dtype="<i8")[known]
+    if tables.completion_digest:
+        rows["digest"][place] = np.frombuffer(tables.completion_digest, dtype="<u8")[known]
+    rows["completed_ns"][place] = layout.per_row(COMPLETIONS, tables.run_ns).view(np.int64)[known]
+    place, known = _places(rows["id"], block.released_ids)
+    checkpoint = block.followed.before.tokens[layout.worker_of(TOKENS)] + layout.ranks(TOKENS).astype(
+        np.uint64
+    )
+    released = tables.released.astype(np.int64)
+    rows["released_at"][place] = np.repeat(checkpoint + np.uint64(1), released)[known]
+    at_ns = layout.per_row(TOKENS, tables.run_ns).view(np.int64)
+    rows["released_ns"][place] = np.repeat(at_ns, released)[known]
+
+
+def _places(ids: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Where those ids are, and which of them are there at all."""
+    if not len(ids):
+        return np.zeros(0, dtype=np.int64), np.zeros(len(wanted), dtype=bool)
+    place = np.searchsorted(ids, wanted)
+    known = ids[np.minimum(place, len(ids) - 1)] == wanted
+    return place[known], known
