@@ -5,6 +5,7 @@ This file only re-exports. docs/tape-format.md describes the bytes.
 
 from ringtape.coordinator.tape.ledger import Totals
 from ringtape.coordinator.tape.reader import Position, TapeDamagedAt, TapeEnd, TapeReader
+from ringtape.coordinator.tape.repair import Damage, VerifyReport, repair, verify
 from ringtape.coordinator.tape.rows import CompletionRow, NoteRow, RequestRow, Row, TokenRow, iter_rows
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.tape.sink import NullTape, TapeSink
@@ -17,6 +18,7 @@ __all__ = [
     "BlockView",
     "CompletionRow",
     "CompletionsRun",
+    "Damage",
     "NoteRow",
     "NoteRun",
     "NullTape",
@@ -33,6 +35,9 @@ __all__ = [
     "TokenRow",
     "TokenRun",
     "Totals",
+    "VerifyReport",
     "iter_rows",
     "iter_table",
+    "repair",
+    "verify",
 ]

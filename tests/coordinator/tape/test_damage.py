@@ -22,7 +22,10 @@ from ringtape.coordinator.tape import (
     frames,
     index,
     iter_rows,
+    iter_table,
+    ledger,
     tables,
+    verify,
 )
 from ringtape.coordinator.tape.frames import FrameType
 from ringtape.proto import messages_pb2, tape_pb2
@@ -138,11 +141,11 @@ def test_every_cut_leaves_the_blocks_before_it(tape: Tape, path: Path) -> None:
             assert end is (TapeEnd.DAMAGED if size > tape.ends[0] else None)
 
 
-def test_every_flipped_bit_is_found(tape: Tape, path: Path) -> None:
+def test_a_flipped_bit_in_any_byte_is_found(tape: Tape, path: Path) -> None:
     path.write_bytes(tape.data)
     with path.open("r+b", buffering=0) as file:
-        for bit in range(8 * len(tape.data)):
-            position = bit // 8
+        for position in range(len(tape.data)):
+            bit = 8 * position + position % 7
             os.pwrite(file.fileno(), bytes([tape.data[position] ^ (1 << bit % 8)]), position)
             rows, end, error = read(path)
             os.pwrite(file.fileno(), tape.data[position : position + 1], position)
@@ -173,6 +176,8 @@ def seek_everywhere(reader: TapeReader) -> None:
         with contextlib.suppress(TapeError):
             list(iter_rows(reader, reader.seek(request_id=id_)))
     with contextlib.suppress(TapeError):
+        list(iter_table(reader))
+    with contextlib.suppress(TapeError):
         list(reader.blocks(reader.seek(worker=1, checkpoint=2)))
 
 
@@ -186,9 +191,11 @@ def assert_tape_errors_only(path: Path) -> None:
     ):
         with contextlib.suppress(TapeError), TapeReader.open(path) as reader:
             use(reader)
+    with contextlib.suppress(TapeError):
+        verify(path)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=60)
 @given(seed=SEEDS)
 def test_payloads_with_changed_bytes_raise_nothing_else(tape: Tape, seed: int) -> None:
     """The checksum fits: only the checks of what is inside are left."""
@@ -211,7 +218,7 @@ def test_payloads_with_changed_bytes_raise_nothing_else(tape: Tape, seed: int) -
     assert_tape_errors_only(changed)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=60)
 @given(seed=SEEDS)
 def test_blocks_with_changed_columns_raise_nothing_else(tape: Tape, seed: int) -> None:
     """Well-formed messages whose columns lie: closer to the rules than changed bytes come."""
@@ -500,3 +507,68 @@ def test_a_few_bytes_cannot_ask_for_millions_of_objects(path: Path, type_: int, 
 def test_a_first_frame_other_than_a_header_is_refused(path: Path) -> None:
     error = damage(path, frames.encode_file_header() + seal_frame())
     assert "first frame is of type 3, not a header" in str(error)
+
+
+def constant(value: int) -> bytes:
+    """A stored column."""
+    return b"\1" + value.to_bytes((value.bit_length() + 7) // 8, "little")
+
+
+def packed_reads(before: int, *, rows: int = 1 << 16) -> tape_pb2.PackedBlock:
+    """That many reads in some 60 bytes, none of which completes."""
+    return tape_pb2.PackedBlock(
+        first_id=before + 1,
+        first_token=1,
+        runs=1,
+        run_table=constant(1),
+        run_count=constant(rows - 1),
+        requests_before=constant(before) if before else b"",
+        requests=tape_pb2.PackedRequests(kind=constant(1), length=constant(512)),
+    )
+
+
+def test_few_bytes_cannot_ask_for_any_number_of_requests_in_flight(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block of 60 bytes may hold 65,536 requests; what is open at once has a limit, whatever the file says."""
+    header = make_header(digests=False)
+    blocks = [make_frame(4, packed_reads(index << 16).SerializeToString()) for index in range(5)]
+    data = tape_of(*blocks, header=header)
+    assert len(data) < 1000
+    monkeypatch.setattr(ledger, "OPEN_LIMIT", 1 << 18)
+    path.write_bytes(data)
+    with TapeReader.open(path) as reader, pytest.raises(TapeDamagedAt) as caught:
+        for _ in reader.blocks():
+            pass
+    assert f"more than {1 << 18} requests in flight" in str(caught.value)
+    assert caught.value.block == 5
+
+
+PACKED_LIES = {
+    "runs": (lie("runs", 2**32 - 1), "has 4294967295 runs"),
+    "no runs": (lie("runs", 0), "has 0 runs"),
+    "counts": (lie("run_count", constant(2**64 - 1)), "claim more than 65536 rows"),
+    "before": (lie("requests_before", constant(2**60)), "had done something else before it"),
+    "worker": (lie("run_worker", constant(70_000)), "number that is too large: 70000"),
+    "kind": (lie("requests.kind", constant(256)), "number that is too large: 256"),
+    "encoding": (lie("requests.length", b"\x09\1\0"), "stored in a way (9)"),
+    "form": (lie("requests.length", b"\2\x09\0"), "a form that this ringtape does not know"),
+    "constant": (lie("requests.length", b"\1" + bytes(9)), "a constant of 9 bytes"),
+    "part cut": (lie("requests.length", b"\2\1\0\xff\xff\xff\xff"), "ends inside a part"),
+    "length cut": (lie("requests.length", b"\2\1\0\xff"), "ends inside a length"),
+    "part short": (lie("requests.length", b"\2\1\0\2\0\0\0x"), "has 1 bytes where 65536 are due"),
+    "not 0 rows": (lie("completions.sequence", constant(1)), "has 2 bytes for 0 rows"),
+    "offsets": (lie("requests.offset_from", 7), "counted in a way (7)"),
+    "digest": (lie("requests.digest", constant(1)), "digest has 2 bytes for 0 rows"),
+    "notes": (lie("notes", b"x" * 9), "a part"),
+}
+
+
+@pytest.mark.parametrize("name", PACKED_LIES)
+def test_a_packed_block_that_lies_is_refused(path: Path, name: str) -> None:
+    change, message = PACKED_LIES[name]
+    block = packed_reads(0)
+    change(block)
+    error = damage(path, tape_of(make_frame(4, block.SerializeToString()), header=make_header(digests=False)))
+    assert message in str(error)
+    assert (error.block, error.requests_whole) == (1, 0)
