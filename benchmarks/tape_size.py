@@ -2,6 +2,8 @@
 
 `python -m ringtape.benchmarks.tape_size` writes tapes at level `order` through `TapeWriter`, from made-up messages
 (see `tapes`) and, where it is at hand, from a real trace, and prints whole file sizes. `--requests` sets how many.
+Where the kernel has io_uring it makes recordings as well, of the program in `tape_recording` on a sparse file in
+`--folder`: what they take depends on the disk, and there is no bound to tell.
 
 The bound is the sum of the empirical entropies of what no reader could foretell, by a model that is fitted to the
 data and told for nothing: of each request, its kind, its length, and its offset (log2 of the number of blocks where
@@ -21,10 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import ringtape
 from ringtape.benchmarks import tapes
+from ringtape.benchmarks.tape_recording import reads
 from ringtape.coordinator.tape import TapeWriter
 from ringtape.proto import tape_pb2
 
+DISK_BYTES = 1 << 30  # of what is read anywhere or from start to end
 TARGETS = {"random": 5.0, "sequential": 1.0, "trace": 9.0}  # bytes a request
 
 
@@ -76,17 +81,27 @@ def measure(path: Path, load: tapes.Load, messages: list[tapes.Step]) -> float:
     return path.stat().st_size / len(load.kind)
 
 
+def recorded(folder: Path, requests: int, *, anywhere: bool) -> float:
+    """Bytes a request of a real recording. RingtapeError where there can be none."""
+    disk = ringtape.Disk("a", folder / "disk", size=DISK_BYTES)
+    arguments = (requests, DISK_BYTES, anywhere)
+    ringtape.record(reads, disks=[disk], arguments=arguments, tape=folder / "tape", data="order")
+    return (folder / "tape").stat().st_size / requests
+
+
 def main() -> None:
     """Prints a line a load; exits with 1 where a target is missed."""
     parser = argparse.ArgumentParser(description="Bytes a request on a tape, whole file, level `order`.")
     parser.add_argument("--requests", type=int, default=200_000)
-    count = parser.parse_args().requests
+    parser.add_argument("--folder", type=Path, help="on a file system that takes O_DIRECT")
+    given = parser.parse_args()
+    count = given.requests
     loads = [tapes.random_reads(count), tapes.sequential_reads(count)]
     if tapes.TRACE.exists():
         loads.append(tapes.trace_load())
     missed = False
     print("bytes a request             target   bound    tape")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         for load in loads:
             # A sequential reader's disk answers in order; the others' requests overtake one another.
             swaps = 0.0 if load.name == "sequential" else 8.0
@@ -100,6 +115,14 @@ def main() -> None:
                     f"{label:<27} {aim or '':>6} {bound_bytes(load, messages):>7.2f} {size:>7.2f}"
                     f"{'  missed' if aim and size > aim else ''}"
                 )
+        for name, anywhere in (("random", True), ("sequential", False)):
+            try:
+                size = recorded(Path(folder), count // 5, anywhere=anywhere)
+            except ringtape.RingtapeError as error:
+                print(f"no recording: {error}")
+                break
+            missed = missed or size > TARGETS[name]
+            print(f"{f'{name}, recorded':<27} {TARGETS[name]:>6} {'':>7} {size:>7.2f}")
     raise SystemExit(1 if missed else 0)
 
 
