@@ -64,8 +64,11 @@ def _die_with_the_coordinator(lifeline: int) -> None:
     """The end of file on the link ends a worker that waits; this one that computes, and what its program has started.
 
     The lifeline is a pipe that hangs up when the coordinator ends. The kernel is told to kill this process group then.
+    Should another process hold the pipe's other end (the coordinator forked), there is still the signal that the
+    kernel sends for the death of a parent. It must not kill this process alone: it may come before the pipe hangs up.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGHUP, _kill_group)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
     # Opened anew: whom to kill is kept with the open file, and the one inherited is every worker's.
     own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.close(lifeline)
@@ -74,6 +77,10 @@ def _die_with_the_coordinator(lifeline: int) -> None:
     fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
     if select.select([own], [], [], 0)[0]:  # it has ended before it could be told
         os._exit(1)
+
+
+def _kill_group(_number: int, _frame: object) -> None:
+    os.killpg(0, signal.SIGKILL)
 
 
 def _work(link: Link, start: wire_pb2.Start) -> NoReturn:

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,25 +185,28 @@ def test_a_worker_that_is_killed_in_a_replay_ends_the_replay(tmp_path: Path, pip
     assert ringtape.replay(tape).digest == recorded.digest
 
 
-@pytest.mark.parametrize("how", ["ends", "killed"])
-def test_what_a_program_has_started_ends_with_it(how: str, tmp_path: Path, pipe: Pipe) -> None:
-    """Its children neither survive it nor keep the coordinator from noticing that it has died."""
+CHILDREN = [lasting.has_started, lasting.has_forked]
 
-    def run() -> None:
-        ringtape.record(
-            lasting.has_children, disks=[disk(tmp_path)], arguments=pipe.path, tape=tmp_path / "tape"
-        )
 
-    if how == "ends":
-        run()
-        since = time.monotonic()
-    else:
-        Path(f"{pipe.path}.parent").touch()
-        with Killer(pipe, "waiting-parent") as killer, pytest.raises(ringtape.WorkerDied):
-            run()
-        since = killer.at
-    pipe.check_all_ended(since)
-    assert len(pipe.pidfds) == 2 + (how == "killed")
+@pytest.mark.parametrize("program", CHILDREN)
+def test_what_a_program_has_started_ends_with_it(
+    program: Callable[[Any], None], tmp_path: Path, pipe: Pipe
+) -> None:
+    ringtape.record(program, arguments=pipe.path, tape=tmp_path / "tape")
+    pipe.check_all_ended(time.monotonic())
+    assert len(pipe.pidfds) == 1
+
+
+@pytest.mark.parametrize("program", CHILDREN)
+def test_what_a_killed_program_has_started_ends_with_it(
+    program: Callable[[Any], None], tmp_path: Path, pipe: Pipe
+) -> None:
+    """Nor does it keep the coordinator from noticing that the worker has died."""
+    Path(f"{pipe.path}.parent").touch()
+    with Killer(pipe, "waiting-parent") as killer, pytest.raises(ringtape.WorkerDied):
+        ringtape.record(program, arguments=pipe.path, tape=tmp_path / "tape")
+    pipe.check_all_ended(killer.at)
+    assert len(pipe.pidfds) == 2
 
 
 @contextmanager
@@ -246,14 +250,17 @@ def test_workers_that_do_not_look_end_with_the_coordinator(tmp_path: Path, pipe:
     assert len(pipe.pidfds) == 3
 
 
-def test_what_programs_have_started_ends_with_the_coordinator(tmp_path: Path, pipe: Pipe) -> None:
+@pytest.mark.parametrize("program", CHILDREN)
+def test_what_programs_have_started_ends_with_the_coordinator(
+    program: Callable[[Any], None], tmp_path: Path, pipe: Pipe
+) -> None:
     Path(f"{pipe.path}.parent").touch()
-    with coordinator("record", "has_children", tmp_path, pipe) as process:
+    with coordinator("record", program.__name__, tmp_path, pipe) as process:
         for _ in range(3):
             pipe.wait_for("waiting-parent")
         process.kill()
         pipe.check_all_ended(time.monotonic())
-    assert len(pipe.pidfds) == 9
+    assert len(pipe.pidfds) == 6
 
 
 def test_a_coordinator_killed_in_a_replay_takes_its_workers_with_it(tmp_path: Path, pipe: Pipe) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_a_device_is_new_and_full_and_goes_away(name: str) -> None:
     else:
         assert not os.path.exists(backing)
         assert not backing_file.exists() or backing_file.read_text().strip() != backing
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_zram_that_is_still_open_somewhere_is_removed_when_it_is_closed() -> None:
+    try:
+        with targets.zram(Setup(1 << 20)) as target:
+            kept_open = os.open(target.path, os.O_RDONLY)
+            # Closes while `zram` already tries to remove it, as the kernel does with the disks of a ring.
+            closing = threading.Timer(3 * targets.REMOVE_AGAIN_S, os.close, (kept_open,))
+            closing.start()
+    except TargetUnavailable as error:
+        pytest.skip(str(error))
+    closing.join()
+    assert not os.path.exists(f"/sys/block/{os.path.basename(target.path)}")
 
 
 def _blocks(content: bytes) -> list[bytes]:

@@ -17,7 +17,8 @@ from ringtape.proto import messages_pb2
 
 U64 = st.integers(0, 2**64 - 1)
 ROWS = st.lists(
-    st.tuples(st.integers(1, 5), st.integers(0, 3), st.integers(0, 2), U64, U64, U64, U64), max_size=20
+    st.tuples(st.just(5) | st.integers(1, 5), st.integers(0, 3), st.integers(0, 2), U64, U64, U64, U64),
+    max_size=20,
 )
 Row = tuple[int, int, int, int, int, int, int]
 

@@ -12,7 +12,7 @@ import random
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +31,7 @@ from ringtape.coordinator.recorder import Recorder
 from ringtape.coordinator.replayer import Replayer
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
+from ringtape.proto.errors import Stalled
 from tests.coordinator.test_columns import Row, packed, requests
 
 DISKS = 2
@@ -322,3 +323,94 @@ def test_a_worker_that_skips_a_checkpoint_ends_the_run() -> None:
     recorder.start(lambda worker, message: None)
     with pytest.raises(ProtocolError, match="expected 1"):
         recorder.batch(0, batch_at(2))
+
+
+ROWS: list[Row] = [
+    (1, 0, 0, 0, 4096, 0, 0),
+    (2, 1, 0, 4096, 4096, 77, 0),
+    (5, 0, 1, 0, 0, 0, 1),
+    (2, 0, 1, 8192, 8192, 78, 0),
+    (4, 0, 0, 0, 8192, 0, 0),
+]
+WAIT = wire_pb2.Checkpoint(number=1, mode=wire_pb2.Checkpoint.MODE_WAIT)
+
+
+def completions(*sequences: int) -> messages_pb2.Completions:
+    return messages_pb2.Completions(
+        sequence=packed("Q", list(sequences)),
+        result=packed("q", [4096 for _ in sequences]),
+        digest=packed("Q", [0 for _ in sequences]),
+    )
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Iterator[TapeReader]:
+    """Of one worker that makes `ROWS` at once, and waits until the first and the fourth have completed."""
+    writer = TapeWriter(tmp_path / "tape", header(1))
+    writer.begin()
+    journal = Journal(writer, 1)
+    recorder = Recorder(journal, Fifo(), checker(), workers=1, on_log=no_log)
+    recorder.start(lambda worker, message: None)
+    recorder.batch(0, wire_pb2.Batch(requests=requests(ROWS), completions=completions(0, 3), checkpoint=WAIT))
+    journal.seal(tape_pb2.Seal.END_FINISHED, "", 1, [])
+    with TapeReader.open(tmp_path / "tape") as reader:
+        yield reader
+
+
+def replayer_of(tape: TapeReader, *, stall_ns: int) -> tuple[Replayer, list[wire_pb2.CoordinatorMessage]]:
+    sent: list[wire_pb2.CoordinatorMessage] = []
+    replayer = Replayer(tape, Journal(NullTape(), 1), checker(), stall_ns=stall_ns, on_log=no_log)
+    replayer.start(lambda worker, message: sent.append(message))
+    return replayer, sent
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [(1, 0, 1), (1, 1, 0), (3, 2, 0), (3, 3, 4096), (4, 4, 4096), (3, 5, 79), (2, 1, 2), (0, 0, 5)],
+)
+def test_a_difference_in_any_column_is_a_divergence_at_its_row(
+    row: int, column: int, value: int, tape: TapeReader
+) -> None:
+    changed = list(ROWS)
+    one = list(ROWS[row])
+    one[column] = value
+    changed[row] = tuple(one)  # type: ignore[assignment]
+    replayer, _ = replayer_of(tape, stall_ns=10**15)
+    with pytest.raises(Divergence) as caught:
+        replayer.batch(0, wire_pb2.Batch(requests=requests(changed), checkpoint=WAIT))
+    assert (caught.value.request_id, caught.value.sequence) == (row + 1, row)
+
+
+def test_what_an_fsync_covers_may_differ(tape: TapeReader) -> None:
+    """It follows the hardware: how many had completed when it was made."""
+    changed = [(*row[:6], row[6] + 5) for row in ROWS]
+    replayer, sent = replayer_of(tape, stall_ns=10**15)
+    replayer.batch(0, wire_pb2.Batch(requests=requests(changed), checkpoint=WAIT))
+    assert not replayer.done and len(sent) == 1
+    replayer.batch(0, wire_pb2.Batch(completions=completions(3, 1, 0)))
+    assert replayer.done
+    assert memoryview(sent[1].token.sequences).cast("Q").tolist() == [0, 3]
+
+
+def test_a_completion_that_does_not_come_is_a_stall_that_names_it(tape: TapeReader) -> None:
+    replayer, _ = replayer_of(tape, stall_ns=1_000_000)
+    replayer.batch(0, wire_pb2.Batch(requests=requests(ROWS), completions=completions(1, 0), checkpoint=WAIT))
+    due_ns = replayer.next_due_ns()
+    assert due_ns is not None
+    replayer.tick(due_ns - 1)
+    with pytest.raises(Stalled) as caught:
+        replayer.tick(due_ns)
+    assert str(caught.value) == (
+        "worker 0 waits at checkpoint 1 for the completion of request ids 4, which does not come; "
+        "completed and queued: 2, 1"
+    )
+
+
+def test_a_worker_that_does_not_come_to_what_the_tape_has_is_a_stall(tape: TapeReader) -> None:
+    replayer, _ = replayer_of(tape, stall_ns=1_000_000)
+    replayer.batch(0, wire_pb2.Batch(requests=requests(ROWS[:2]), completions=completions(0)))
+    due_ns = replayer.next_due_ns()
+    assert due_ns is not None
+    with pytest.raises(Stalled, match=r"request id 3, fsync on disk 'b'; completed and queued: 1$") as caught:
+        replayer.tick(due_ns)
+    assert caught.value.worker == 0

@@ -84,14 +84,18 @@ def exits(io: ringtape.BlockingWorker) -> None:
     io.sleep(1000)
 
 
-def has_children(io: ringtape.BlockingWorker) -> None:
-    """Two child processes: one that was started, one that was forked and holds all that this one had open."""
-    io.disks[0].write(io.index * REGION, bytes(BLOCK))
+def has_started(io: ringtape.BlockingWorker) -> None:
+    """A child process that has nothing of what this one had open."""
     started = subprocess.Popen(CHILD)
+    tell(io.arguments, "child", started.pid)
+    wait_if_told(io.arguments, "parent")
+
+
+def has_forked(io: ringtape.BlockingWorker) -> None:
+    """A child process that holds all that this one had open, its link to the coordinator too."""
     forked = os.fork()
     if forked == 0:
         signal.pause()
         os._exit(1)
-    tell(io.arguments, "child", started.pid)
     tell(io.arguments, "child", forked)
     wait_if_told(io.arguments, "parent")
