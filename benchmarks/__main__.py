@@ -123,12 +123,15 @@ def compare(
             insist=bool(targets),
         )
         comparison = Comparison(plan, fio.find())
-        with _written(json_file, comparison), _status_line() as status:
-            comparison.run(status)
-        if markdown:
-            print(report.markdown(comparison))
-        else:
-            report.show(Console(highlight=False), comparison)
+        try:
+            with _written(json_file, comparison), _status_line() as status:
+                comparison.run(status)
+        finally:
+            # What was measured before a Ctrl-C, too.
+            if comparison.measured and markdown:
+                print(report.markdown(comparison))
+            elif comparison.measured:
+                report.show(Console(highlight=False), comparison)
 
 
 @app.command()

@@ -64,6 +64,8 @@ def notes(comparison: Comparison) -> list[str]:
         f"Medians of {count} alternating rounds; ratios are of pairs of one round; tapes of level "
         f"{comparison.plan.data}; fio in the better of its two ways."
     )
+    if not comparison.complete:
+        lines.append("Not complete: it ended early.")
     if count < ROUNDS_MIN:
         lines.append(f"Fewer than {ROUNDS_MIN} rounds: for a look, not for a statement.")
     return lines + [f"Not measured on {name}: {why}" for name, why in comparison.skipped.items()]

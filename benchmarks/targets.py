@@ -8,18 +8,20 @@ back while a target is made or taken away, so that none is left half made.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ringtape.benchmarks.errors import TargetUnavailable
+from ringtape.benchmarks.errors import BenchmarkError, TargetUnavailable
 
 SHARED_MEMORY = Path("/dev/shm")
 ZRAM_CONTROL = Path("/sys/class/zram-control")
@@ -30,6 +32,8 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 # What has to be left free, beside the data itself.
 MARGIN_BYTES = 64 << 20
 HELPER_S_MAX = 30
+REMOVE_S_MAX = 20.0
+REMOVE_AGAIN_S = 0.05
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK_BYTES = 1 << 20
 
@@ -198,9 +202,21 @@ def _detach(device: str, path: str) -> None:
 
 
 def _remove_zram(number: int) -> None:
+    """Remove the device that we added; a ring keeps its disks open for a moment after its process has ended."""
+    until = time.monotonic() + REMOVE_S_MAX
     with undisturbed():
-        Path(f"/sys/block/zram{number}/reset").write_text("1")
-        (ZRAM_CONTROL / "hot_remove").write_text(str(number))
+        while True:
+            try:
+                Path(f"/sys/block/zram{number}/reset").write_text("1")
+                (ZRAM_CONTROL / "hot_remove").write_text(str(number))
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > until:
+                    raise BenchmarkError(
+                        f"zram{number} cannot be removed ({error.strerror}): echo 1 > /sys/block/zram{number}/reset; "
+                        f"echo {number} > {ZRAM_CONTROL}/hot_remove"
+                    ) from None
+            time.sleep(REMOVE_AGAIN_S)
 
 
 def _helper(*command: str) -> str:
