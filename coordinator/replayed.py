@@ -16,6 +16,8 @@ from ringtape.coordinator.tape.runs import TokenRun
 from ringtape.coordinator.words import kind_name, note_in_words, request_in_words, waits_in_words
 from ringtape.proto import messages_pb2, wire_pb2
 
+# What a request takes while the tape has not come to it, about.
+_ROW_BYTES = 64
 _COLUMNS = ("kind", "flags", "disk", "offset", "length", "digest")
 
 
@@ -49,8 +51,7 @@ class ReplayedWorker:
             raise ProtocolError(f"worker {self.index} went on without a token")
         for act in checker.acts(batch):
             self._acts.append(act)
-            if isinstance(act, RequestRows):
-                self.rows_ahead += act.count
+            self.rows_ahead += act.count if isinstance(act, RequestRows) else _rows_of(act)
         if checker.completions(batch):
             columns = batch.completions
             results = memoryview(columns.result).cast("q")
@@ -103,7 +104,9 @@ class ReplayedWorker:
 
     def take_note(self) -> None:
         """The first act, a note, is the tape's."""
-        self._acts.popleft()
+        note = self._acts.popleft()
+        assert isinstance(note, messages_pb2.Note)
+        self.rows_ahead -= _rows_of(note)
 
     def released_by(self, run: TokenRun) -> Released:
         """What the tape's next token of this worker releases."""
@@ -197,3 +200,8 @@ class ReplayedWorker:
             else:
                 continue
             raise self.divergence(recorded, actual, request_id=self.ids[sequence], sequence=sequence)
+
+
+def _rows_of(note: messages_pb2.Note) -> int:
+    """How many requests take as much room as a note, which may be long."""
+    return 1 + note.ByteSize() // _ROW_BYTES

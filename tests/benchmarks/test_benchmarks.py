@@ -79,7 +79,7 @@ def test_fio_version_is_read_in_all_its_forms() -> None:
     assert fio.parse_version("") is None
 
 
-@pytest.mark.parametrize("job", JOBS.values(), ids=str)
+@pytest.mark.parametrize("job", JOBS.values(), ids=list(JOBS))
 def test_fio_runs_the_job_that_ringtape_runs_and_never_writes(job: Any) -> None:
     for options in fio.ways(job).values():
         command = fio.command_line("fio", "/a:b", job, requests=1000, seed=3, options=options)

@@ -414,3 +414,31 @@ def test_a_worker_that_does_not_come_to_what_the_tape_has_is_a_stall(tape: TapeR
     with pytest.raises(Stalled, match=r"request id 3, fsync on disk 'b'; completed and queued: 1$") as caught:
         replayer.tick(due_ns)
     assert caught.value.worker == 0
+
+
+@pytest.mark.parametrize("what", ["requests", "notes"])
+def test_a_worker_that_runs_ahead_of_the_tape_is_not_listened_to(what: str, tmp_path: Path) -> None:
+    """The tape has worker 0 first; worker 1 makes more of something than the coordinator is willing to keep."""
+    rows, lines = (ROWS * 40, []) if what == "requests" else ([], ["x" * 5000] * 200)
+    batch = wire_pb2.Batch(requests=requests(rows), notes=[messages_pb2.Note(log=line) for line in lines])
+    writer = TapeWriter(tmp_path / "tape", header(2))
+    writer.begin()
+    journal = Journal(writer, 2)
+    recorder = Recorder(journal, Fifo(), checker(), workers=2, on_log=no_log)
+    recorder.start(lambda worker, message: None)
+    recorder.batch(0, wire_pb2.Batch(requests=requests(ROWS[:1])))
+    recorder.batch(1, batch)
+    journal.seal(tape_pb2.Seal.END_FINISHED, "", 1, [])
+    with (
+        TapeReader.open(tmp_path / "tape") as reader,
+        mock.patch("ringtape.coordinator.replayer.AHEAD_ROWS_MAX", 150),
+    ):
+        replayer = Replayer(reader, Journal(NullTape(), 2), checker(), stall_ns=10**15, on_log=no_log)
+        replayer.start(lambda worker, message: None)
+        assert replayer.wants(1)
+        replayer.batch(1, batch)
+        assert not replayer.wants(1)
+        assert replayer.wants(0)
+        replayer.batch(0, wire_pb2.Batch(requests=requests(ROWS[:1])))
+        assert replayer.wants(1), "the tape has come to what it made"
+        assert replayer.done

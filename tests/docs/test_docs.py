@@ -37,7 +37,7 @@ NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 SHOWN_FOLDER = "/home/you/tour"
 SESSION_S_MAX = 60
 # Absolute paths that a reader has as well.
-PATHS_OF_EVERYBODY = ("/home/you/", "/dev/", "/proc/", "/sys/", "/tmp/", "/var/tmp")
+PATHS_OF_EVERYBODY = ("/home/you/", "/dev/", "/proc/", "/sys/", "/tmp", "/var/tmp")
 
 _FENCE = re.compile(
     r"^(?P<varies><!-- varies -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
