@@ -89,6 +89,8 @@ def run_session(commands: list[str], folder: Path) -> list[str]:
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
     environment["COLUMNS"] = "80"
+    environment.pop("CI", None)  # pytest shows more there
+    environment.pop("BUILD_NUMBER", None)
     done = subprocess.run(
         ["bash", "-c", "".join(lines)],
         cwd=folder,
