@@ -26,6 +26,7 @@ class DataLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_LEVEL_UNKNOWN: _ClassVar[DataLevel]
     DATA_LEVEL_ORDER: _ClassVar[DataLevel]
     DATA_LEVEL_DIGEST: _ClassVar[DataLevel]
+    DATA_LEVEL_FULL: _ClassVar[DataLevel]
 KIND_UNKNOWN: Kind
 KIND_READ: Kind
 KIND_WRITE: Kind
@@ -38,9 +39,10 @@ REQUEST_FLAG_DATA_ONLY: RequestFlag
 DATA_LEVEL_UNKNOWN: DataLevel
 DATA_LEVEL_ORDER: DataLevel
 DATA_LEVEL_DIGEST: DataLevel
+DATA_LEVEL_FULL: DataLevel
 
 class Requests(_message.Message):
-    __slots__ = ("kind", "flags", "disk", "offset", "length", "digest", "fsync_covers")
+    __slots__ = ("kind", "flags", "disk", "offset", "length", "digest", "fsync_covers", "contents")
     KIND_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     DISK_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +50,7 @@ class Requests(_message.Message):
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FSYNC_COVERS_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     kind: bytes
     flags: bytes
     disk: bytes
@@ -55,17 +58,20 @@ class Requests(_message.Message):
     length: bytes
     digest: bytes
     fsync_covers: bytes
-    def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ...) -> None: ...
+    contents: bytes
+    def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class Completions(_message.Message):
-    __slots__ = ("sequence", "result", "digest")
+    __slots__ = ("sequence", "result", "digest", "contents")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     sequence: bytes
     result: bytes
     digest: bytes
-    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    contents: bytes
+    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class Captured(_message.Message):
     __slots__ = ("name", "pickled", "raised")
@@ -101,14 +107,30 @@ class Outcome(_message.Message):
     stalled: bool
     def __init__(self, digest: _Optional[bytes] = ..., pickled_bytes: _Optional[int] = ..., raised: _Optional[bool] = ..., exception: _Optional[str] = ..., text: _Optional[str] = ..., traceback: _Optional[str] = ..., summary: _Optional[str] = ..., refused: _Optional[bool] = ..., where: _Optional[str] = ..., stalled: _Optional[bool] = ...) -> None: ...
 
+class Sent(_message.Message):
+    __slots__ = ("to", "bytes", "digest", "payload")
+    TO_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    to: int
+    bytes: int
+    digest: bytes
+    payload: bytes
+    def __init__(self, to: _Optional[int] = ..., bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
 class Note(_message.Message):
-    __slots__ = ("after_requests", "log", "captured", "outcome")
+    __slots__ = ("after_requests", "log", "captured", "outcome", "sent", "barrier")
     AFTER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    BARRIER_FIELD_NUMBER: _ClassVar[int]
     after_requests: int
     log: str
     captured: Captured
     outcome: Outcome
-    def __init__(self, after_requests: _Optional[int] = ..., log: _Optional[str] = ..., captured: _Optional[_Union[Captured, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
+    sent: Sent
+    barrier: str
+    def __init__(self, after_requests: _Optional[int] = ..., log: _Optional[str] = ..., captured: _Optional[_Union[Captured, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., sent: _Optional[_Union[Sent, _Mapping]] = ..., barrier: _Optional[str] = ...) -> None: ...

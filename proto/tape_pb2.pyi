@@ -60,7 +60,7 @@ class Header(_message.Message):
     def __init__(self, ringtape_version: _Optional[str] = ..., python_version: _Optional[str] = ..., kernel_version: _Optional[str] = ..., started_at_ns: _Optional[int] = ..., program: _Optional[str] = ..., program_file: _Optional[str] = ..., program_sha256: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., arguments_text: _Optional[str] = ..., seed: _Optional[int] = ..., workers: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., disks: _Optional[_Iterable[_Union[DiskHeader, _Mapping]]] = ..., policy: _Optional[str] = ..., hash_seed: _Optional[str] = ..., overlap: _Optional[str] = ..., replay_of: _Optional[str] = ...) -> None: ...
 
 class DiskHeader(_message.Message):
-    __slots__ = ("name", "path", "size", "block_size", "direct", "block_device", "fresh", "made", "inode", "initial")
+    __slots__ = ("name", "path", "size", "block_size", "direct", "block_device", "fresh", "made", "inode", "initial", "workers", "snapshot", "undo")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,9 @@ class DiskHeader(_message.Message):
     MADE_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     INITIAL_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    UNDO_FIELD_NUMBER: _ClassVar[int]
     name: str
     path: str
     size: int
@@ -81,7 +84,10 @@ class DiskHeader(_message.Message):
     made: bool
     inode: int
     initial: Fingerprint
-    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., block_size: _Optional[int] = ..., direct: _Optional[bool] = ..., block_device: _Optional[bool] = ..., fresh: _Optional[bool] = ..., made: _Optional[bool] = ..., inode: _Optional[int] = ..., initial: _Optional[_Union[Fingerprint, _Mapping]] = ...) -> None: ...
+    workers: _containers.RepeatedScalarFieldContainer[int]
+    snapshot: str
+    undo: bool
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., block_size: _Optional[int] = ..., direct: _Optional[bool] = ..., block_device: _Optional[bool] = ..., fresh: _Optional[bool] = ..., made: _Optional[bool] = ..., inode: _Optional[int] = ..., initial: _Optional[_Union[Fingerprint, _Mapping]] = ..., workers: _Optional[_Iterable[int]] = ..., snapshot: _Optional[str] = ..., undo: _Optional[bool] = ...) -> None: ...
 
 class Fingerprint(_message.Message):
     __slots__ = ("method", "digest", "bytes_read")
@@ -118,18 +124,40 @@ class Block(_message.Message):
     def __init__(self, first_id: _Optional[int] = ..., first_token: _Optional[int] = ..., run_table: _Optional[bytes] = ..., run_worker: _Optional[bytes] = ..., run_count: _Optional[bytes] = ..., run_ns: _Optional[bytes] = ..., requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ...) -> None: ...
 
 class Tokens(_message.Message):
-    __slots__ = ("clock_ns", "deadline_ns", "mode", "released", "order")
+    __slots__ = ("clock_ns", "deadline_ns", "mode", "released", "order", "delivered")
     CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
     clock_ns: bytes
     deadline_ns: bytes
     mode: bytes
     released: bytes
     order: bytes
-    def __init__(self, clock_ns: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+    delivered: bytes
+    def __init__(self, clock_ns: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., order: _Optional[bytes] = ..., delivered: _Optional[bytes] = ...) -> None: ...
+
+class Contents(_message.Message):
+    __slots__ = ("first", "length", "data")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    length: bytes
+    data: bytes
+    def __init__(self, first: _Optional[int] = ..., length: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Undo(_message.Message):
+    __slots__ = ("disk", "offset", "data")
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    disk: int
+    offset: int
+    data: bytes
+    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PackedBlock(_message.Message):
     __slots__ = ("first_id", "first_token", "runs", "run_table", "run_worker", "run_count", "start_ns", "requests_ns", "completions_ns", "tokens_ns", "notes_ns", "requests_before", "completions_before", "tokens_before", "requests", "completions", "tokens", "notes_bytes", "notes")
@@ -174,7 +202,7 @@ class PackedBlock(_message.Message):
     def __init__(self, first_id: _Optional[int] = ..., first_token: _Optional[int] = ..., runs: _Optional[int] = ..., run_table: _Optional[bytes] = ..., run_worker: _Optional[bytes] = ..., run_count: _Optional[bytes] = ..., start_ns: _Optional[int] = ..., requests_ns: _Optional[bytes] = ..., completions_ns: _Optional[bytes] = ..., tokens_ns: _Optional[bytes] = ..., notes_ns: _Optional[bytes] = ..., requests_before: _Optional[bytes] = ..., completions_before: _Optional[bytes] = ..., tokens_before: _Optional[bytes] = ..., requests: _Optional[_Union[PackedRequests, _Mapping]] = ..., completions: _Optional[_Union[PackedCompletions, _Mapping]] = ..., tokens: _Optional[_Union[PackedTokens, _Mapping]] = ..., notes_bytes: _Optional[int] = ..., notes: _Optional[bytes] = ...) -> None: ...
 
 class PackedRequests(_message.Message):
-    __slots__ = ("kind", "flags", "disk", "offset_from", "offset", "length", "digest", "fsync_covers")
+    __slots__ = ("kind", "flags", "disk", "offset_from", "offset", "length", "digest", "fsync_covers", "contents")
     class OffsetFrom(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OFFSET_FROM_ZERO: _ClassVar[PackedRequests.OffsetFrom]
@@ -191,6 +219,7 @@ class PackedRequests(_message.Message):
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FSYNC_COVERS_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     kind: bytes
     flags: bytes
     disk: bytes
@@ -199,33 +228,38 @@ class PackedRequests(_message.Message):
     length: bytes
     digest: bytes
     fsync_covers: bytes
-    def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset_from: _Optional[_Union[PackedRequests.OffsetFrom, str]] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ...) -> None: ...
+    contents: bytes
+    def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset_from: _Optional[_Union[PackedRequests.OffsetFrom, str]] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class PackedCompletions(_message.Message):
-    __slots__ = ("sequence", "result", "digest")
+    __slots__ = ("sequence", "result", "digest", "contents")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     sequence: bytes
     result: bytes
     digest: bytes
-    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    contents: bytes
+    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class PackedTokens(_message.Message):
-    __slots__ = ("clock_ns", "mode", "released", "has_deadline", "deadline_ns", "order")
+    __slots__ = ("clock_ns", "mode", "released", "has_deadline", "deadline_ns", "order", "delivered")
     CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     HAS_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
     clock_ns: bytes
     mode: bytes
     released: bytes
     has_deadline: bytes
     deadline_ns: bytes
     order: bytes
-    def __init__(self, clock_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., has_deadline: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+    delivered: bytes
+    def __init__(self, clock_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., has_deadline: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., order: _Optional[bytes] = ..., delivered: _Optional[bytes] = ...) -> None: ...
 
 class Notes(_message.Message):
     __slots__ = ("notes",)
@@ -272,7 +306,7 @@ class Snapshot(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ...) -> None: ...
 
 class Seal(_message.Message):
-    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made")
+    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents")
     class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         END_UNKNOWN: _ClassVar[Seal.End]
@@ -297,6 +331,8 @@ class Seal(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_NS_FIELD_NUMBER: _ClassVar[int]
     MADE_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     end: Seal.End
     text: str
     requests: int
@@ -305,7 +341,9 @@ class Seal(_message.Message):
     digest: str
     elapsed_ns: int
     made: _containers.RepeatedCompositeFieldContainer[FinalContents]
-    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ...) -> None: ...
+    faults: int
+    contents: int
+    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ..., faults: _Optional[int] = ..., contents: _Optional[int] = ...) -> None: ...
 
 class FinalContents(_message.Message):
     __slots__ = ("disk", "contents")

@@ -9,16 +9,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("ready", "batch", "stack", "refusal")
+    __slots__ = ("ready", "batch", "stack", "refusal", "before", "stopped")
     READY_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     batch: Batch
     stack: StackAnswer
     refusal: Refusal
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    before: Before
+    stopped: Stopped
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., before: _Optional[_Union[Before, _Mapping]] = ..., stopped: _Optional[_Union[Stopped, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("ring",)
@@ -46,8 +50,26 @@ class Refusal(_message.Message):
     text: str
     def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
+class Before(_message.Message):
+    __slots__ = ("disk", "offset", "data")
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    disk: int
+    offset: int
+    data: bytes
+    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Stopped(_message.Message):
+    __slots__ = ("stopped", "sequence")
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    stopped: bool
+    sequence: int
+    def __init__(self, stopped: _Optional[bool] = ..., sequence: _Optional[int] = ...) -> None: ...
+
 class Batch(_message.Message):
-    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish")
+    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "contents")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +78,7 @@ class Batch(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     requests: _messages_pb2.Requests
     requests_ns: int
     notes: _containers.RepeatedCompositeFieldContainer[_messages_pb2.Note]
@@ -64,7 +87,16 @@ class Batch(_message.Message):
     checkpoint: Checkpoint
     capture: CaptureAsk
     finish: Finish
-    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
+    contents: _containers.RepeatedCompositeFieldContainer[Content]
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., contents: _Optional[_Iterable[_Union[Content, _Mapping]]] = ...) -> None: ...
+
+class Content(_message.Message):
+    __slots__ = ("slot", "data")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    data: bytes
+    def __init__(self, slot: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("number", "mode", "deadline_ns")
@@ -107,19 +139,27 @@ class StackAnswer(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("start", "token", "capture", "stack")
+    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     start: Start
     token: Token
     capture: CaptureAnswer
     stack: StackAsk
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ...) -> None: ...
+    admission: Admission
+    faults: Faults
+    kept: Kept
+    given: Given
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file")
+    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "break_sequence")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +171,9 @@ class Start(_message.Message):
     STARTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     MAIN_FILE_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    DISTURBANCE_FIELD_NUMBER: _ClassVar[int]
+    BREAK_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     worker: int
     workers: int
     seed: int
@@ -142,23 +185,78 @@ class Start(_message.Message):
     started_at_ns: int
     overlap: str
     main_file: str
-    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ...) -> None: ...
+    offline: bool
+    disturbance: Disturbance
+    break_sequence: int
+    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., break_sequence: _Optional[int] = ...) -> None: ...
+
+class Disturbance(_message.Message):
+    __slots__ = ("seed", "completion_delay_ns_max", "checkpoint_delay_ns_max", "kernel_depth_max", "cpus")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_DELAY_NS_MAX_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_DELAY_NS_MAX_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_DEPTH_MAX_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    completion_delay_ns_max: int
+    checkpoint_delay_ns_max: int
+    kernel_depth_max: int
+    cpus: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seed: _Optional[int] = ..., completion_delay_ns_max: _Optional[int] = ..., checkpoint_delay_ns_max: _Optional[int] = ..., kernel_depth_max: _Optional[int] = ..., cpus: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Admission(_message.Message):
+    __slots__ = ("sequences",)
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    sequences: bytes
+    def __init__(self, sequences: _Optional[bytes] = ...) -> None: ...
+
+class Faults(_message.Message):
+    __slots__ = ("sequence", "result", "last")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    sequence: bytes
+    result: bytes
+    last: bool
+    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class Kept(_message.Message):
+    __slots__ = ("disk", "offset")
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    disk: int
+    offset: int
+    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class Given(_message.Message):
+    __slots__ = ("sequence", "data")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    data: bytes
+    def __init__(self, sequence: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class WorkerDisk(_message.Message):
-    __slots__ = ("name", "path", "size", "block_size", "direct", "block_device")
+    __slots__ = ("name", "path", "size", "block_size", "direct", "block_device", "used", "shared", "undo")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
     BLOCK_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    UNDO_FIELD_NUMBER: _ClassVar[int]
     name: str
     path: str
     size: int
     block_size: int
     direct: bool
     block_device: bool
-    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., block_size: _Optional[int] = ..., direct: _Optional[bool] = ..., block_device: _Optional[bool] = ...) -> None: ...
+    used: bool
+    shared: bool
+    undo: bool
+    def __init__(self, name: _Optional[str] = ..., path: _Optional[str] = ..., size: _Optional[int] = ..., block_size: _Optional[int] = ..., direct: _Optional[bool] = ..., block_device: _Optional[bool] = ..., used: _Optional[bool] = ..., shared: _Optional[bool] = ..., undo: _Optional[bool] = ...) -> None: ...
 
 class Program(_message.Message):
     __slots__ = ("file", "module", "function", "pickled")
@@ -173,20 +271,34 @@ class Program(_message.Message):
     def __init__(self, file: _Optional[str] = ..., module: _Optional[str] = ..., function: _Optional[str] = ..., pickled: _Optional[bytes] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids", "started_ns")
+    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids", "started_ns", "deliveries", "results")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     STARTED_NS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     number: int
     checkpoint: int
     clock_ns: int
     sequences: bytes
     ids: _containers.RepeatedCompositeFieldContainer[IdRange]
     started_ns: int
-    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ..., started_ns: _Optional[int] = ...) -> None: ...
+    deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    results: bytes
+    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ..., started_ns: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., results: _Optional[bytes] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("payload", "barrier", "sender")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    BARRIER_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    barrier: str
+    sender: int
+    def __init__(self, payload: _Optional[bytes] = ..., barrier: _Optional[str] = ..., sender: _Optional[int] = ...) -> None: ...
 
 class IdRange(_message.Message):
     __slots__ = ("first_sequence", "first_id", "count")
