@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ringtape.disks import Disk
     from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
     from ringtape.engine.gate import Unrecorded
+    from ringtape.engine.mail import InvalidMessage, Message
     from ringtape.engine.requests import InvalidRequest, RequestError
     from ringtape.proto.errors import (
         DiskError,
@@ -35,7 +36,9 @@ __all__ = [
     "DiskError",
     "Divergence",
     "Failure",
+    "InvalidMessage",
     "InvalidRequest",
+    "Message",
     "ProgramError",
     "ProgramFailed",
     "Progress",
@@ -74,6 +77,10 @@ _HOMES = {
         "Worker",
     ),
     "ringtape.engine.gate": ("Unrecorded",),
+    "ringtape.engine.mail": (
+        "InvalidMessage",
+        "Message",
+    ),
     "ringtape.engine.requests": (
         "InvalidRequest",
         "RequestError",

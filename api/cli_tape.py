@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,7 @@ class _Counts:
     completions: int = 0
     failed: int = 0
     tokens: int = 0
-    notes: dict[str, int] = field(default_factory=lambda: {"log": 0, "captured": 0, "outcome": 0})
+    notes: Counter[str] = field(default_factory=Counter)
     raised: int = 0
 
     def add(self, block: BlockView) -> None:
@@ -277,6 +278,7 @@ def _row_fields(row: Row) -> dict[str, Any]:
             "deadline_ns": row.deadline_ns or None,
             "clock_ns": row.clock_ns,
             "released": list(row.ids),
+            "delivered": row.delivered,
             "at_ns": row.at_ns,
         }
     return _note_fields(row)
@@ -289,6 +291,11 @@ def _note_fields(row: NoteRow) -> dict[str, Any]:
     elif row.what == "captured":
         captured = row.note.captured
         fields |= {"name": captured.name, "raised": captured.raised, "pickled_bytes": len(captured.pickled)}
+    elif row.what == "sent":
+        sent = row.note.sent
+        fields |= {"to": sent.to, "bytes": sent.size, "digest": sent.digest.hex()}
+    elif row.what == "barrier":
+        fields["barrier"] = row.note.barrier
     else:
         outcome = row.note.outcome
         fields["raised"] = outcome.raised
@@ -322,13 +329,18 @@ def _row_words(row: Row) -> str:
         released = ", ".join(map(str, row.ids)) or "nothing"
         until = f", waited until {row.deadline_ns} ns" if row.deadline_ns else ""
         mode = ", poll" if row.mode == wire_pb2.Checkpoint.MODE_POLL else ""
-        return f"token {row.number}: releases {released}; clock {row.clock_ns} ns{until}{mode}"
+        messages = f", delivers {row.delivered}" if row.delivered else ""
+        return f"token {row.number}: releases {released}{messages}; clock {row.clock_ns} ns{until}{mode}"
     if row.what == "log":
         return f"log: {_short(row.note.log)}"
     if row.what == "captured":
         captured = row.note.captured
         how = "raised" if captured.raised else "returned"
         return f"captured {captured.name}: {how} a pickle of {len(captured.pickled)} bytes"
+    if row.what == "sent":
+        return f"sent {row.note.sent.size} bytes to worker {row.note.sent.to}: {row.note.sent.digest.hex()}"
+    if row.what == "barrier":
+        return f"arrived at barrier {_short(row.note.barrier)}"
     outcome = row.note.outcome
     if outcome.raised:
         return f"end: raised {outcome.exception}: {_short(outcome.text)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ringtape.engine import claims, contents
@@ -31,6 +31,9 @@ class Disk:
         size: bytes, or text such as "64M" (powers of 1024); makes the file, sparse, where it is missing.
         fresh: every run starts from zeros, a replay too. What the disk held is lost.
         force: use a block device although it is mounted, claimed, or carries a file system or partition table.
+        workers: indexes of the workers that use it; None is all of them. A disk of several workers is shared: each
+            request on it is admitted by the coordinator, so that conflicting ones keep one order. A disk of one worker
+            needs no such round trip.
     """
 
     name: str
@@ -38,24 +41,30 @@ class Disk:
     size: int | str | None = None
     fresh: bool = False
     force: bool = False
+    workers: Sequence[int] | None = None
 
     @classmethod
     def parse(cls, text: str) -> Disk:
-        """`NAME=PATH[,size=64M][,fresh][,force]`, as on the command line; `DiskError` if it is not that."""
+        """`NAME=PATH[,size=64M][,fresh][,force][,workers=0+2]`, as on the command line; `DiskError` if it is not."""
         name, equals, rest = text.partition("=")
         path, *options = rest.split(",")
         if not equals or not path:
-            raise DiskError(f"--disk {text}: expected NAME=PATH[,size=64M][,fresh][,force]")
+            raise DiskError(f"--disk {text}: expected NAME=PATH[,size=64M][,fresh][,force][,workers=0+2]")
         size: str | None = None
+        workers: list[int] | None = None
         flags = {"fresh": False, "force": False}
         for option in options:
             if option.startswith("size="):
                 size = option.removeprefix("size=")
+            elif option.startswith("workers="):
+                workers = _indexes(text, option.removeprefix("workers="))
             elif option in flags:
                 flags[option] = True
             else:
-                raise DiskError(f"--disk {text}: unknown option {option!r}; there are size=, fresh and force")
-        return cls(name, path, size, **flags)
+                raise DiskError(
+                    f"--disk {text}: unknown option {option!r}; there are size=, fresh, force, workers="
+                )
+        return cls(name, path, size, workers=workers, **flags)
 
     def size_bytes(self) -> int | None:
         """The size in bytes; `DiskError` if it is none."""
@@ -93,6 +102,15 @@ class Prepared(list[tape_pb2.DiskHeader]):
             contents.zero(header.path, header.size, header.block_device, name=header.name)
 
 
+def _indexes(disk: str, text: str) -> list[int]:
+    try:
+        return [int(index) for index in text.split("+")]
+    except ValueError:
+        raise DiskError(
+            f"--disk {disk}: workers={text} is not indexes of workers with + between: workers=0+2"
+        ) from None
+
+
 def _path_of(disk: Disk) -> str:
     path = os.path.abspath(os.fspath(disk.path))
     try:
@@ -105,10 +123,12 @@ def _path_of(disk: Disk) -> str:
 
 
 @contextlib.contextmanager
-def prepared(disks: Iterable[Disk], *, fingerprints: bool) -> Iterator[Prepared]:
+def prepared(disks: Iterable[Disk], *, workers: int, fingerprints: bool) -> Iterator[Prepared]:
     """The disks of a recording or a plain run, claimed until the context ends; `DiskError` in one line."""
     given = [replace(disk, path=_path_of(disk)) for disk in disks]
     _check_names([disk.name for disk in given])
+    for disk in given:
+        _check_workers(disk, workers)
     with contextlib.ExitStack() as stack, _unmade_unless_begun() as headers:
         for disk in given:
             path = os.fspath(disk.path)
@@ -147,6 +167,20 @@ def _check_names(names: list[str]) -> None:
         if name in seen:
             raise DiskError(f"disk name {name!r} is given twice")
         seen.add(name)
+
+
+def _check_workers(disk: Disk, workers: int) -> None:
+    if disk.workers is None:
+        return
+    if not disk.workers:
+        raise DiskError(f"disk {disk.name!r}: workers is empty; leave it out for all of them")
+    for index in disk.workers:
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < workers:
+            raise DiskError(
+                f"disk {disk.name!r}: there is no worker {index!r}; the run's workers are 0 to {workers - 1}"
+            )
+    if len(set(disk.workers)) != len(disk.workers):
+        raise DiskError(f"disk {disk.name!r}: workers names one of them twice: {list(disk.workers)}")
 
 
 def _check_paths(headers: list[tape_pb2.DiskHeader]) -> None:
@@ -188,6 +222,7 @@ def _look_at(disk: Disk, path: str, *, made: bool) -> tape_pb2.DiskHeader:
         fresh=disk.fresh,
         made=made and not disk.fresh,
         inode=geometry.inode if made else 0,
+        workers=sorted(disk.workers or ()),
     )
     if header.size % geometry.block_size:
         raise DiskError(
@@ -313,8 +348,13 @@ def _needs_zeros(
     )
 
 
-def start_message(header: tape_pb2.DiskHeader) -> wire_pb2.WorkerDisk:
-    """What a worker is told of a disk."""
+def is_shared(header: tape_pb2.DiskHeader, workers: int) -> bool:
+    """Does more than one worker of the run use it?"""
+    return (len(header.workers) or workers) > 1
+
+
+def start_message(header: tape_pb2.DiskHeader, worker: int, *, shared: bool) -> wire_pb2.WorkerDisk:
+    """What a worker is told of a disk. `shared`: its requests wait for their admission."""
     return wire_pb2.WorkerDisk(
         name=header.name,
         path=header.path,
@@ -322,4 +362,6 @@ def start_message(header: tape_pb2.DiskHeader) -> wire_pb2.WorkerDisk:
         block_size=header.block_size,
         direct=header.direct,
         block_device=header.block_device,
+        used=not header.workers or worker in header.workers,
+        shared=shared,
     )

@@ -89,7 +89,7 @@ def run(
     seed = checked_seed(workers, seed)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, fingerprints=False) as headers:
+    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=False) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
@@ -137,8 +137,8 @@ def record(
         tape: the file to write; a tape that is there is replaced, any other file is refused.
         data: "digest" keeps a digest of what each request read or wrote, so that a replay that reads other data is
             found out; "order" does not.
-        overlap: "order" keeps overlapping requests of a worker in the order in which they were made; "race" leaves
-            them to the disk.
+        overlap: "order" keeps overlapping requests in the order in which they were made, those of several workers
+            on a shared disk in the order of their ids; "race" leaves them to the disk.
         console: for those who show runs on a terminal.
 
     Returns:
@@ -158,7 +158,7 @@ def record(
     level = level_of(data)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, fingerprints=True) as headers:
+    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=True) as headers:
         _check_tape_path(tape, headers)
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -166,8 +166,10 @@ def record(
         header = setting.header(level, repr(arguments))
         writer = TapeWriter(tape, header)
         journal = Journal(writer, workers)
-        checker = BatchChecker(disks=len(headers), digests=level == messages_pb2.DATA_LEVEL_DIGEST)
-        recorder = Recorder(journal, Fifo(), checker, workers=workers, on_log=_log)
+        checker = BatchChecker(
+            disks=len(headers), workers=workers, digests=level == messages_pb2.DATA_LEVEL_DIGEST
+        )
+        recorder = Recorder(journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log)
         starts = setting.starts(plain=False, level=level)
         supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
         _run_and_seal(supervisor, journal, lambda: _left(headers))
@@ -237,7 +239,8 @@ def replay(
             replayer = Replayer(
                 reader,
                 journal,
-                BatchChecker(disks=len(headers), digests=digests),
+                BatchChecker(disks=len(headers), workers=recorded.workers, digests=digests),
+                shared=setting.shared,
                 stall_ns=int(stall_timeout_s * 1e9),
                 on_log=_log,
             )

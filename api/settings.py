@@ -51,8 +51,15 @@ class Setting:
         if self.overlap not in ("order", "race"):
             raise UsageError(f"overlap {self.overlap!r} must be one of: order, race")
 
+    @property
+    def shared(self) -> list[bool]:
+        """Of each disk: do requests on it wait for the coordinator to admit them?"""
+        ordered = self.overlap != "race"
+        return [ordered and disk_setup.is_shared(disk, self.workers) for disk in self.disks]
+
     def starts(self, *, plain: bool, level: int) -> list[wire_pb2.Start]:
         """The first message to each worker."""
+        shared = [one and not plain for one in self.shared]
         main = main_file(self.program.wire.pickled, self.arguments)
         return [
             wire_pb2.Start(
@@ -61,7 +68,10 @@ class Setting:
                 seed=self.seed,
                 data=level,  # type: ignore[arg-type]
                 plain=plain,
-                disks=[disk_setup.start_message(disk) for disk in self.disks],
+                disks=[
+                    disk_setup.start_message(disk, worker, shared=one)
+                    for disk, one in zip(self.disks, shared, strict=True)
+                ],
                 program=self.program.wire,
                 arguments=self.arguments,
                 started_at_ns=self.started_at_ns,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ringtape.coordinator.columns import check_completions, check_requests, slice_requests
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.framing import MESSAGE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,9 @@ Act = RequestRows | messages_pb2.Note
 class BatchChecker:
     """Knows what a batch may hold."""
 
-    def __init__(self, *, disks: int, digests: bool) -> None:
+    def __init__(self, *, disks: int, workers: int, digests: bool) -> None:
         self._disks = disks
+        self._workers = workers
         self._digests = digests
 
     def acts(self, batch: wire_pb2.Batch) -> Iterator[Act]:
@@ -44,12 +46,20 @@ class BatchChecker:
                 raise ProtocolError(
                     f"a note after {until} of {count} requests, {done} of which were before it"
                 )
+            if note.HasField("sent"):
+                self._check_sent(note.sent)
             if until > done:
                 yield RequestRows(slice_requests(batch.requests, done, until), until - done, at_ns)
                 done = until
             yield note
         if count > done:
             yield RequestRows(slice_requests(batch.requests, done, count), count - done, at_ns)
+
+    def _check_sent(self, sent: messages_pb2.Sent) -> None:
+        if sent.to >= self._workers or sent.size != len(sent.payload) or sent.size > MESSAGE_BYTES_MAX:
+            raise ProtocolError(
+                f"a message of {len(sent.payload)} bytes, said to be {sent.size}, to worker {sent.to}"
+            )
 
     def completions(self, batch: wire_pb2.Batch) -> int:
         """The number of completions; `ProtocolError` if broken."""

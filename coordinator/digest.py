@@ -21,6 +21,7 @@ _SMALL = 16  # rows; below, `struct` is faster than numpy
 _TOKEN = struct.Struct("<QQQQQ")
 _NOTE = struct.Struct("<cQ")
 _LENGTH = struct.Struct("<Q")
+_DELIVERED = struct.Struct("<QQ")
 _COUNTS = struct.Struct("<QQQQ")
 
 
@@ -35,14 +36,24 @@ class RunDigest:
         self._workers[worker].requests(columns, count, first_id)
 
     def token(
-        self, worker: int, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes
+        self,
+        worker: int,
+        checkpoint: int,
+        clock_ns: int,
+        sequences: bytes,
+        results: bytes,
+        digests: bytes,
+        delivered: int = 0,
     ) -> None:
         """The answer to a worker's checkpoint, which is counted from 1; what starts a worker is not in the digest.
 
         The columns have a row for each released completion, in the order of release: `sequences` u64, `results`
-        i64, `digests` u64, or empty below DATA_LEVEL_DIGEST.
+        i64, `digests` u64, or empty below DATA_LEVEL_DIGEST. `delivered` is how many messages came with it: which,
+        follows from what was sent.
         """
         self._workers[worker].token(checkpoint, clock_ns, sequences, results, digests)
+        if delivered:
+            self._workers[worker].delivered(delivered)
 
     def note(self, worker: int, note: messages_pb2.Note) -> None:
         """A note, made after the requests given before. What is only for people is left out."""
@@ -64,6 +75,8 @@ class _WorkerDigest:
         self._released = tuple(xxhash.xxh3_128() for _ in range(3))
         self._tokens = xxhash.xxh3_128()
         self._notes = xxhash.xxh3_128()
+        self._delivered = xxhash.xxh3_128()
+        self._any_delivered = False
         self._request_count = 0
         self._token_count = 0
         self._note_count = 0
@@ -102,6 +115,10 @@ class _WorkerDigest:
         self._token_count += 1
         self._released_count += released
 
+    def delivered(self, count: int) -> None:
+        self._any_delivered = True
+        self._delivered.update(_DELIVERED.pack(self._token_count, count))
+
     def note(self, note: messages_pb2.Note) -> None:
         what = note.WhichOneof("what")
         if what == "log":
@@ -109,6 +126,11 @@ class _WorkerDigest:
         elif what == "captured":
             captured = note.captured
             self._note(b"c", captured.name.encode(), captured.pickled, bytes((captured.raised,)))
+        elif what == "sent":
+            sent = note.sent
+            self._note(b"s", _LENGTH.pack(sent.to), _LENGTH.pack(sent.size), sent.digest)
+        elif what == "barrier":
+            self._note(b"b", note.barrier.encode())
         else:
             assert what == "outcome", f"a note of {what}"
             outcome = note.outcome
@@ -130,7 +152,9 @@ class _WorkerDigest:
 
     def digest(self) -> bytes:
         counts = (self._request_count, self._token_count, self._note_count, self._released_count)
-        columns = (*self._requests, *self._released, self._tokens, self._notes)
+        columns = [*self._requests, *self._released, self._tokens, self._notes]
+        if self._any_delivered:  # a run without messages has the digest that it had before there were any
+            columns.append(self._delivered)
         return _COUNTS.pack(*counts) + b"".join(column.digest() for column in columns)
 
 
@@ -149,7 +173,7 @@ def digest_of_tape(reader: TapeReader) -> str:
                 queues.setdefault(run.worker, _Queue()).add(run.columns)
             elif isinstance(run, TokenRun):
                 columns = queues.setdefault(run.worker, _Queue()).release(run)
-                digest.token(run.worker, run.checkpoint, run.clock_ns, *columns)
+                digest.token(run.worker, run.checkpoint, run.clock_ns, *columns, run.delivered)
             elif isinstance(run, NoteRun):
                 digest.note(run.worker, run.note)
     return digest.hexdigest()

@@ -46,13 +46,14 @@ class Journal:
         deadline_ns: int,
         mode: int,
         released: Released,
+        delivered: int,
         at_ns: int,
     ) -> None:
         """A token was given."""
         self._digest.token(
-            worker, checkpoint, clock_ns, released.sequences, released.results, released.digests
+            worker, checkpoint, clock_ns, released.sequences, released.results, released.digests, delivered
         )
-        self.tape.token(worker, clock_ns, deadline_ns, mode, released.count, released.order, at_ns)
+        self.tape.token(worker, clock_ns, deadline_ns, mode, released.count, released.order, at_ns, delivered)
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """A worker's program did something other than a request."""

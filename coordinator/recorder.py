@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ringtape.coordinator.admission import Admissions
 from ringtape.coordinator.batches import BatchChecker, RequestRows, add_ids
 from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import ReleasePolicy
+from ringtape.coordinator.post import Post
 from ringtape.proto import messages_pb2, wire_pb2
 
 _WAIT = wire_pb2.Checkpoint.MODE_WAIT
@@ -21,6 +23,7 @@ class _Recorded:
 
     def __init__(self) -> None:
         self.made = 0
+        self.completed = 0
         self.checkpoints = 0
         self.queue = CompletionQueue()
         self.new_ids: list[wire_pb2.IdRange] = []
@@ -39,14 +42,18 @@ class Recorder:
         checker: BatchChecker,
         *,
         workers: int,
+        shared: Sequence[bool] = (),
         on_log: Callable[[int, str], None],
     ) -> None:
+        """`shared` says of each disk whether requests on it wait to be admitted."""
         self.done = False
         self.returns = Returns(workers)
         self._journal = journal
         self._policy = policy
         self._checker = checker
         self._workers = [_Recorded() for _ in range(workers)]
+        self._admissions = Admissions(shared, workers)
+        self._post = Post(workers)
         self._deadlines: dict[int, int] = {}
         self._on_log = on_log
         self._started_ns = 0
@@ -64,22 +71,41 @@ class Recorder:
         if state.finished or (state.waits is not None and batch.WhichOneof("waits") is not None):
             raise ProtocolError(f"worker {worker} went on without a token")
         journal = self._journal
+        brought: list[int] = []  # workers that have got something to wake them
         for act in self._checker.acts(batch):
             if isinstance(act, RequestRows):
                 add_ids(state.new_ids, state.made, journal.next_id, act.count)
+                self._admissions.requests(worker, state.made, act.columns, act.count)
                 state.made += act.count
                 journal.requests(worker, act.columns, act.count, act.at_ns)
             else:
-                if act.WhichOneof("what") == "captured":
-                    state.calling = False
-                elif act.WhichOneof("what") == "log":
-                    self._on_log(worker, act.log)
-                journal.note(worker, act, batch.requests_ns or self._now_ns())
+                brought += self._note(worker, act, batch.requests_ns or self._now_ns())
         count = self._checker.completions(batch)
         if count:
             journal.completions(worker, batch.completions, count, batch.completions_ns)
             state.queue.add(batch.completions)
+            state.completed += count
+            self._admissions.completed(worker, batch.completions.sequence)
+        for admitted, sequences in self._admissions.take():
+            message = wire_pb2.CoordinatorMessage(admission=wire_pb2.Admission(sequences=sequences))
+            self._send(admitted, message)
         self._waits(worker, state, batch)
+        for other in brought:
+            if self._workers[other].waits is not None:
+                self._release(other, self._workers[other])
+        if state.finished or state.waits is not None:
+            self._wake_one_if_all_are_stuck()
+
+    def _note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> list[int]:
+        """Returns the workers that it brings something."""
+        what = note.WhichOneof("what")
+        if what == "captured":
+            self._workers[worker].calling = False
+        elif what == "log":
+            self._on_log(worker, note.log)
+        brought = self._post.note(worker, note)
+        self._journal.note(worker, note, at_ns)
+        return brought
 
     def _waits(self, worker: int, state: _Recorded, batch: wire_pb2.Batch) -> None:
         what = batch.WhichOneof("waits")
@@ -97,19 +123,44 @@ class Recorder:
             self._send(worker, wire_pb2.CoordinatorMessage(capture=wire_pb2.CaptureAnswer(call=True)))
         elif what == "finish":
             state.finished = True
-            self._journal.note(worker, messages_pb2.Note(outcome=batch.finish.outcome), self._now_ns())
+            self._note(worker, messages_pb2.Note(outcome=batch.finish.outcome), self._now_ns())
             self.returns.add(worker, batch.finish)
             self.done = self.returns.left == 0
         if state.waits is not None:
             self._release(worker, state)
 
-    def _release(self, worker: int, state: _Recorded) -> None:
-        """Give the waiting worker a token, if there is something to put in it."""
+    def _wake_one_if_all_are_stuck(self) -> None:
+        """If no worker can ever go on, let the first know: its token holds nothing.
+
+        Every program that has not ended waits for a message or a barrier then, with no request under way and no
+        deadline. The others are looked at again when that one has sent something or ended.
+        """
+        stuck = -1
+        for worker, state in enumerate(self._workers):
+            if state.finished:
+                continue
+            if (
+                state.waits is None
+                or state.waits.deadline_ns
+                or state.made != state.completed
+                or len(state.queue)
+                or self._post.waiting(worker)
+            ):
+                return
+            if stuck < 0:
+                stuck = worker
+        if stuck >= 0:
+            self._release(stuck, self._workers[stuck], empty=True)
+
+    def _release(self, worker: int, state: _Recorded, *, empty: bool = False) -> None:
+        """Give the waiting worker a token, if there is something to put in it; one with nothing in it if `empty`."""
         waits = state.waits
         assert waits is not None
         now_ns = self._now_ns()
         released = self._choose(worker, state)
-        if waits.mode == _WAIT and not released.count and not 0 < waits.deadline_ns <= now_ns:
+        messages = self._post.waiting(worker)
+        nothing = not released.count and not messages and not 0 < waits.deadline_ns <= now_ns
+        if waits.mode == _WAIT and nothing and not empty:
             return
         clock_ns = now_ns
         state.queue.take(released)
@@ -122,6 +173,7 @@ class Recorder:
             clock_ns=clock_ns,
             sequences=released.sequences,
             ids=state.new_ids,
+            deliveries=self._post.take(worker, messages),
         )
         state.new_ids = []
         journal.token(
@@ -131,6 +183,7 @@ class Recorder:
             deadline_ns=waits.deadline_ns,
             mode=waits.mode,
             released=released,
+            delivered=messages,
             at_ns=now_ns,
         )
         self._send(worker, wire_pb2.CoordinatorMessage(token=token))
@@ -143,8 +196,8 @@ class Recorder:
         return queue.first(len(queue)) if places is None else queue.chosen(order_of_places(places))
 
     def wants(self, worker: int) -> bool:
-        """See `Conductor`: what it reads goes straight to the tape, so the link itself is the only queue."""
-        return True
+        """See `Conductor`: what it reads goes straight to the tape; messages for others alone are kept."""
+        return self._post.may_send(worker)
 
     def next_due_ns(self) -> int | None:
         """See `Conductor`."""

@@ -102,11 +102,12 @@ class ReplayedWorker:
             self._acts.popleft()
             self._taken = 0
 
-    def take_note(self) -> None:
+    def take_note(self) -> messages_pb2.Note:
         """The first act, a note, is the tape's."""
         note = self._acts.popleft()
         assert isinstance(note, messages_pb2.Note)
         self.rows_ahead -= _rows_of(note)
+        return note
 
     def released_by(self, run: TokenRun) -> Released:
         """What the tape's next token of this worker releases."""

@@ -8,25 +8,31 @@ ahead of the tape no further than its next token, and its messages are left in t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from ringtape.coordinator.admission import Admissions
 from ringtape.coordinator.batches import BatchChecker, RequestRows
 from ringtape.coordinator.columns import slice_requests
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.post import Post
 from ringtape.coordinator.replayed import ReplayedWorker
 from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.coordinator.tape.runs import CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
 from ringtape.proto import messages_pb2, wire_pb2
-from ringtape.proto.errors import Stalled, TapeDamaged
+from ringtape.proto.errors import Stalled, TapeDamaged, TapeError
 
 # A worker's requests that the tape has not come to; beyond these its link is not read.
 AHEAD_ROWS_MAX = 1 << 16
+# The same where disks are shared: a completion that another worker waits for may come behind the rows.
+AHEAD_ROWS_MAX_SHARED = 1 << 24
 # A stall is reported after the given time and so many times what the recording took for the same stretch.
 _RECORDED_GAPS = 10
+# Notes that a program makes without waiting for an answer.
+_ACTS = ("log", "sent", "barrier")
 
 
 class Replayer:
@@ -38,6 +44,7 @@ class Replayer:
         journal: Journal,
         checker: BatchChecker,
         *,
+        shared: Sequence[bool] = (),
         stall_ns: int,
         on_log: Callable[[int, str], None],
     ) -> None:
@@ -50,6 +57,9 @@ class Replayer:
         self._checker = checker
         self._disks = [disk.name for disk in reader.header.disks]
         self._workers = [ReplayedWorker(index, self._disks) for index in range(workers)]
+        self._admissions = Admissions(shared, workers)
+        self._post = Post(workers)
+        self._ahead_max = AHEAD_ROWS_MAX_SHARED if self._admissions.any else AHEAD_ROWS_MAX
         self._heard_ns = [0] * workers
         self._runs = self._runs_of(reader)
         self._run: Run | None = None
@@ -81,7 +91,14 @@ class Replayer:
         """See `Conductor`."""
         self._heard_ns[worker] = self._now_ns()
         self._workers[worker].add(batch, self._checker)
+        self._admissions.completed(worker, batch.completions.sequence)
         self._follow()
+        self._admit()
+
+    def _admit(self) -> None:
+        for worker, sequences in self._admissions.take():
+            message = wire_pb2.CoordinatorMessage(admission=wire_pb2.Admission(sequences=sequences))
+            self._send(worker, message)
 
     def _follow(self) -> None:
         """Go along the tape as far as the workers have come."""
@@ -128,6 +145,7 @@ class Replayer:
             made = state.peek_requests(run.count - self._offset)
             recorded = slice_requests(self._columns(run), self._offset, self._offset + made.count)
             state.compare_requests(recorded, made, first_id)
+            self._admissions.requests(run.worker, state.made, made.columns, made.count)
             assert first_id == self._journal.next_id, "the journal counts requests as the tape does"
             state.take_requests(made, first_id)
             self._journal.requests(run.worker, made.columns, made.count, made.at_ns)
@@ -147,6 +165,11 @@ class Replayer:
         released = state.released_by(run)
         if state.missing(released):
             return False
+        if self._post.waiting(run.worker) < run.delivered:
+            raise TapeError(
+                f"token {run.number} of the tape delivers {run.delivered} messages to worker {run.worker}, and only "
+                f"{self._post.waiting(run.worker)} were sent"
+            )
         state.compare_results(released)
         state.release(released)
         self._give_token(run, state, released)
@@ -163,6 +186,7 @@ class Replayer:
             deadline_ns=run.deadline_ns,
             mode=run.mode,
             released=replace(released, order=state.order_of(released)),
+            delivered=run.delivered,
             at_ns=now_ns,
         )
         token = wire_pb2.Token(
@@ -171,6 +195,7 @@ class Replayer:
             clock_ns=run.clock_ns,
             sequences=released.sequences,
             ids=state.new_ids,
+            deliveries=self._post.take(run.worker, run.delivered),
         )
         state.new_ids = []
         self._send(run.worker, wire_pb2.CoordinatorMessage(token=token))
@@ -191,10 +216,11 @@ class Replayer:
         if not _same_note(run.note, state):
             raise state.divergence(note_in_words(run.note))
         now_ns = self._now_ns()
-        if what == "log":
-            state.take_note()
+        if what in _ACTS:
+            self._post.note(run.worker, state.take_note())
             self._journal.note(run.worker, run.note, now_ns)
-            self._on_log(run.worker, run.note.log)
+            if what == "log":
+                self._on_log(run.worker, run.note.log)
             return True
         assert state.waits is not None
         finish, state.waits = state.waits.finish, None
@@ -204,13 +230,15 @@ class Replayer:
             self._send(run.worker, wire_pb2.CoordinatorMessage(capture=answer))
         else:
             self._journal_arrived(state, now_ns)
-            self._journal.note(run.worker, messages_pb2.Note(outcome=finish.outcome), now_ns)
+            outcome = messages_pb2.Note(outcome=finish.outcome)
+            self._post.note(run.worker, outcome)
+            self._journal.note(run.worker, outcome, now_ns)
             self.returns.add(run.worker, finish)
         return True
 
     def wants(self, worker: int) -> bool:
         """See `Conductor`."""
-        return self._workers[worker].rows_ahead < AHEAD_ROWS_MAX
+        return self._workers[worker].rows_ahead < self._ahead_max
 
     def next_due_ns(self) -> int | None:
         """See `Conductor`: when the worker that the tape waits for has taken too long."""
@@ -258,11 +286,16 @@ class Replayer:
 def _same_note(recorded: messages_pb2.Note, state: ReplayedWorker) -> bool:
     """Is what the program did next the tape's note?"""
     what = recorded.WhichOneof("what")
-    if what == "log":
+    if what in _ACTS:
         act = state.act
-        return (
-            isinstance(act, messages_pb2.Note) and act.WhichOneof("what") == "log" and act.log == recorded.log
-        )
+        if not isinstance(act, messages_pb2.Note) or act.WhichOneof("what") != what:
+            return False
+        if what == "log":
+            return act.log == recorded.log
+        if what == "barrier":
+            return act.barrier == recorded.barrier
+        made, on_tape = act.sent, recorded.sent
+        return (made.to, made.size, made.digest) == (on_tape.to, on_tape.size, on_tape.digest)
     if state.act is not None or state.waits is None:
         return False
     if what == "captured":

@@ -37,6 +37,11 @@ def note_in_words(note: messages_pb2.Note) -> str:
         return f"log line {_short(note.log)}"
     if what == "captured":
         return f"a captured call of {note.captured.name}"
+    if what == "sent":
+        sent = note.sent
+        return f"a message of {sent.size} bytes to worker {sent.to} (digest {sent.digest.hex()[:16]})"
+    if what == "barrier":
+        return f"the arrival at barrier {_short(note.barrier)}"
     return outcome_in_words(note.outcome)
 
 

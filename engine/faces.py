@@ -17,7 +17,9 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import liburing as uring
 
+from ringtape.engine import mail
 from ringtape.engine.gate import POLL, WAIT, Gate
+from ringtape.engine.mail import AsyncMail, BlockingMail, Message
 from ringtape.engine.requests import (
     FLAG_DATA_ONLY,
     FLAG_FUA,
@@ -27,7 +29,7 @@ from ringtape.engine.requests import (
     Request,
 )
 from ringtape.engine.world import World
-from ringtape.proto import wire_pb2
+from ringtape.proto import messages_pb2, wire_pb2
 
 
 class DiskFace:
@@ -245,23 +247,31 @@ DiskT = TypeVar("DiskT", bound=DiskFace)
 
 
 class _Disks(World, Generic[DiskT]):
-    def __init__(self, gate: Gate, disks: Sequence[DiskT], **world: Any) -> None:
+    def __init__(self, gate: Gate, disks: Sequence[DiskT], others: Sequence[str], **world: Any) -> None:
         super().__init__(gate, **world)
-        #: The run's disks, in the order in which they were given.
+        #: The disks that this worker uses, in the order in which they were given.
         self.disks: tuple[DiskT, ...] = tuple(disks)
         self._by_name = {disk.name: disk for disk in disks}
+        self._others = others  # names of the run's disks that it does not use
 
     def disk(self, name: str) -> DiskT:
-        """The disk of that name; raises `UnknownDisk` (a `LookupError`) if the run has none."""
+        """The disk of that name; raises `UnknownDisk` (a `LookupError`) if this worker has none."""
         found = self._by_name.get(name)
-        if found is None:
-            known = ", ".join(repr(known) for known in self._by_name) or "none"
-            raise UnknownDisk(f"this run has no disk {name!r}; its disks are: {known}")
-        return found
+        if found is not None:
+            return found
+        known = ", ".join(repr(known) for known in self._by_name) or "none"
+        if name in self._others:
+            raise UnknownDisk(
+                f"worker {self.index} does not use disk {name!r}: name it in the disk's workers; its disks are: {known}"
+            )
+        raise UnknownDisk(f"this run has no disk {name!r}; the disks of worker {self.index} are: {known}")
+
+    def _sent(self, worker: int, payload: Any) -> messages_pb2.Note:
+        return mail.sent(worker, payload, workers=self.worker_count)
 
 
 class UnknownDisk(LookupError):
-    """A name that is not that of a disk of this run."""
+    """A name that is not that of a disk of this run, or that this worker does not use."""
 
 
 class Worker(_Disks[AsyncDisk]):
@@ -275,6 +285,32 @@ class Worker(_Disks[AsyncDisk]):
         self._gate.checkpoint(POLL)
         return Turn()
 
+    async def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:
+        """Send bytes, 1 MiB at most, to the program of another worker (or to this one's own).
+
+        It is on its way when the call returns; it does not wait for the receiver. What is sent to one worker arrives in
+        one order, which is on the tape. To a worker whose program has ended it is lost. Raises `InvalidMessage`.
+        """
+        self._gate.note(self._sent(worker, payload))
+
+    async def receive(self) -> Message:
+        """Wait for the next message to this worker: `sender` (a worker's index) and `payload` (bytes).
+
+        Raises `Stalled` in the program whose every task waits when no message can come any more.
+        """
+        return await self._mail.receive()
+
+    async def barrier(self, name: str) -> None:
+        """Wait until every worker of the run has arrived at the barrier of that name; it can be used again."""
+        self._gate.note(mail.arrived(name))
+        await self._mail.opening(name)
+
+    @property
+    def _mail(self) -> AsyncMail:
+        found = self._gate.mail
+        assert isinstance(found, AsyncMail)
+        return found
+
 
 class BlockingWorker(_Disks[BlockingDisk]):
     """What a blocking program, `def main(io)`, is given."""
@@ -282,6 +318,38 @@ class BlockingWorker(_Disks[BlockingDisk]):
     def checkpoint(self) -> None:
         """Move the clock, without waiting for anything."""
         self._gate.checkpoint(POLL)
+
+    def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:
+        """Send bytes, 1 MiB at most, to the program of another worker; see `Worker.send`."""
+        self._gate.post(self._sent(worker, payload))
+
+    def receive(self) -> Message:
+        """Wait for the next message to this worker; see `Worker.receive`."""
+        mailbox = self._mail
+        while not mailbox.messages:
+            self._wait_for_mail(mailbox)
+        return mailbox.messages.popleft()
+
+    def barrier(self, name: str) -> None:
+        """Wait until every worker of the run has arrived at the barrier of that name; it can be used again."""
+        self._gate.post(mail.arrived(name))
+        mailbox = self._mail
+        while not mailbox.opened[name]:
+            self._wait_for_mail(mailbox)
+        mailbox.opened[name] -= 1
+
+    def _wait_for_mail(self, mailbox: BlockingMail) -> None:
+        mailbox.waiting = 1
+        try:
+            self._gate.checkpoint(WAIT)
+        finally:
+            mailbox.waiting = 0
+
+    @property
+    def _mail(self) -> BlockingMail:
+        found = self._gate.mail
+        assert isinstance(found, BlockingMail)
+        return found
 
     def sleep(self, seconds: float) -> None:
         """Wait on the recorded clock: a replay does not take the time."""

@@ -17,11 +17,12 @@ from typing import NoReturn, Protocol
 from ringtape.engine.clock import Clock
 from ringtape.engine.collector import Collector
 from ringtape.engine.link import Link
+from ringtape.engine.mail import Mail
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import Request
 from ringtape.proto import messages_pb2, wire_pb2
-from ringtape.proto.errors import RingtapeError
+from ringtape.proto.errors import RingtapeError, Stalled
 from ringtape.proto.framing import FramingError
 
 WAIT = wire_pb2.Checkpoint.MODE_WAIT
@@ -72,9 +73,13 @@ class Gate(Protocol):
     clock: Clock
     queue: RequestQueue
     owner: Owner
+    mail: Mail
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
-        """Come back when a token has released something (`WAIT`) or told what there is (`POLL`)."""
+        """Come back when a token has brought something (`WAIT`) or told what there is (`POLL`).
+
+        Raises `Stalled` where nothing can ever come.
+        """
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
         """The recorded result of a call to the outside, or None: make the call and `note` its result."""
@@ -84,6 +89,9 @@ class Gate(Protocol):
 
     def issued(self) -> None:
         """The program made a request: pass on what has gathered, if it is much."""
+
+    def post(self, note: messages_pb2.Note) -> None:
+        """As `note`, and pass it on now: somebody may wait for it."""
 
     def request_id(self, sequence: int) -> int | None:
         """The global id of a released request of this worker."""
@@ -102,8 +110,10 @@ class CoordinatedGate:
         outbox: Outbox,
         clock: Clock,
         stack: Callable[[Request | None], str],
+        mail: Mail,
     ) -> None:
         self._link = link
+        self.mail = mail
         self.queue = queue
         self._outbox = outbox
         self.clock = clock
@@ -133,7 +143,7 @@ class CoordinatedGate:
         _, linked = queue.reap()
         if linked and self._receive() is not None:
             raise FramingError("the coordinator answered before it was asked")
-        if mode == WAIT and not deadline_ns and queue.completed == self._released:
+        if mode == WAIT and not deadline_ns and queue.completed == self._released and self._can_withhold():
             # No token can come before something completes: if it does soon, one message tells both.
             self._wait_once(WITHHOLD_NS_MAX, tell=False)
         batch = self._outbox.take(self._now_ns())
@@ -151,8 +161,16 @@ class CoordinatedGate:
             request.waiter.released(request)
             queue.free(request)
             self._released += 1
+        for delivery in token.deliveries:
+            self.mail.deliver(delivery)
         self._forget_ids()
         self._collector.checkpoint()
+        if mode == WAIT and not deadline_ns and not token.sequences and not token.deliveries:
+            raise _stuck()
+
+    def _can_withhold(self) -> bool:
+        """Is there nothing in the outbox that others wait for, or that must be answered before anything completes?"""
+        return not self.mail.waiting and not self.queue.unadmitted and not self._outbox.urgent
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
         """See `Gate`."""
@@ -174,6 +192,13 @@ class CoordinatedGate:
         self._outbox.note(note)
         self.issued()
 
+    def post(self, note: messages_pb2.Note) -> None:
+        """See `Gate`."""
+        self.note(note)
+        if not self._outbox.empty:
+            self.queue.submit()
+            self._send(self._outbox.take(self._now_ns()))
+
     def issued(self) -> None:
         """See `Gate`."""
         if self._outbox.full:
@@ -189,6 +214,8 @@ class CoordinatedGate:
 
     def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
         """See `Gate`."""
+        if self.queue.unadmitted and not self._outbox.empty:
+            self._send(self._outbox.take(self._now_ns()))
         while self.queue.active:
             self._wait_once()
         batch = self._outbox.take(self._now_ns())
@@ -223,13 +250,20 @@ class CoordinatedGate:
     def _receive(self) -> wire_pb2.CoordinatorMessage | None:
         """Read the link: a token or value is returned, a question answered. What is not read is not told again."""
         answer: wire_pb2.CoordinatorMessage | None = None
+        admitted = False
         for message in self._link.receive():
-            if message.WhichOneof("body") == "stack":
+            body = message.WhichOneof("body")
+            if body == "stack":
                 self._answer_stack(message.stack)
+            elif body == "admission":
+                self.queue.admit(message.admission.sequences)
+                admitted = True
             elif answer is None:
                 answer = message
             else:
                 raise FramingError("the coordinator answered one question twice")
+        if admitted and answer is not None:
+            self.queue.submit()  # the program goes on, and others may wait for these
         return answer
 
     def _answer_stack(self, ask: wire_pb2.StackAsk) -> None:
@@ -259,8 +293,9 @@ class CoordinatedGate:
 class PlainGate:
     """Lets completions through as they come: the baseline, without ids, tokens or a tape."""
 
-    def __init__(self, link: Link, queue: RequestQueue, clock: Clock) -> None:
+    def __init__(self, link: Link, queue: RequestQueue, clock: Clock, mail: Mail) -> None:
         self._link = link
+        self.mail = mail
         self.queue = queue
         self.clock = clock
         self.owner = Owner()
@@ -268,15 +303,21 @@ class PlainGate:
         self._started_ns = 0
         self._number = 0
         self._completed: list[Request] = []
+        self._deliveries: list[wire_pb2.Delivery] = []
+        self._delivered = 0
+        self._told_idle = False
+        self._stuck = False
 
     def start(self) -> None:
         """Wait for the message that starts the program."""
-        while True:
+        messages: list[wire_pb2.CoordinatorMessage] = []
+        while not messages:
             self.queue.wait()
             _, linked = self.queue.reap()
-            if linked and self._link.receive():
-                break
+            if linked:
+                messages = self._link.receive()
         self._started_ns = time.monotonic_ns()
+        self._take_deliveries(messages[1:])  # of workers that were faster
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """See `Gate`."""
@@ -285,12 +326,14 @@ class PlainGate:
         self._number += 1
         self.queue.submit()
         self._reap()
-        while mode == WAIT and not self._completed:
+        while mode == WAIT and not self._completed and not self._deliveries and not self._stuck:
             timeout_ns = None
             if deadline_ns:
                 timeout_ns = deadline_ns - self._now_ns()
                 if timeout_ns <= 0:
                     break
+            elif not self.queue.active:
+                self._tell_idle()
             self.queue.wait(timeout_ns)
             self._reap()
         self.clock.set_ns(self._now_ns())
@@ -300,7 +343,22 @@ class PlainGate:
             assert request.waiter is not None
             request.waiter.released(request)
             self.queue.free(request)
+        deliveries, self._deliveries = self._deliveries, []
+        for delivery in deliveries:
+            self.mail.deliver(delivery)
+        self._told_idle = False
         self._collector.checkpoint()
+        if self._stuck:
+            self._stuck = False
+            raise _stuck()
+
+    def _tell_idle(self) -> None:
+        """Only a message can wake this program: the coordinator knows whether one can still come."""
+        if not self._told_idle:
+            self._told_idle = True
+            message = wire_pb2.WorkerMessage()
+            message.batch.checkpoint.number = self._delivered
+            self._link.send(message)
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
         """See `Gate`."""
@@ -312,10 +370,14 @@ class PlainGate:
         """See `Gate`."""
         if get_ident() != self.owner.thread:
             self.owner.refuse()
-        if note.WhichOneof("what") == "log":
+        if note.WhichOneof("what") != "captured":
             message = wire_pb2.WorkerMessage()
             message.batch.notes.append(note)
             self._link.send(message)
+
+    def post(self, note: messages_pb2.Note) -> None:
+        """See `Gate`."""
+        self.note(note)
 
     def issued(self) -> None:
         """See `Gate`."""
@@ -341,10 +403,24 @@ class PlainGate:
         completed, linked = self.queue.reap()
         self._completed.extend(completed)
         if linked:
-            self._link.receive()  # ends the process when the link has closed
+            self._take_deliveries(self._link.receive())  # ends the process when the link has closed
+
+    def _take_deliveries(self, messages: list[wire_pb2.CoordinatorMessage]) -> None:
+        for message in messages:
+            deliveries = message.token.deliveries
+            self._deliveries += deliveries
+            self._delivered += len(deliveries)
+            self._stuck = not deliveries
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
+
+
+def _stuck() -> Stalled:
+    return Stalled(
+        "the program waits for a message or a barrier, no request is under way and no timer is set, and every other "
+        "worker waits as well or has ended: nothing can ever wake it"
+    )
 
 
 def _fill_finish(

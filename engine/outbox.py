@@ -36,6 +36,8 @@ class Outbox:
         self._completion_digest = array("Q")
         self._notes: list[messages_pb2.Note] = []
         self._note_bytes = 0
+        #: Is there something among it that other workers may wait for?
+        self.urgent = False
         self._handed_over_ns: int | None = None
 
     def request(self, request: Request, completed: int) -> None:
@@ -62,6 +64,8 @@ class Outbox:
         note.after_requests = len(self._kind)
         self._notes.append(note)
         self._note_bytes += note.ByteSize()
+        if note.WhichOneof("what") in ("sent", "barrier"):
+            self.urgent = True
 
     @property
     def empty(self) -> bool:
@@ -111,6 +115,7 @@ class Outbox:
             batch.notes.extend(self._notes)
             self._notes = []
             self._note_bytes = 0
+            self.urgent = False
         return batch
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import errno
 import mmap
 from collections import deque
+from collections.abc import Sequence
 
 import liburing as uring
 from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Buffers, Slot
-from ringtape.engine.order import DiskOrder
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.ring import IN_KERNEL_MAX, Ring
+from ringtape.proto.order import DiskOrder
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
 ZERO_PIECE_BYTES = 1 << 20
@@ -37,12 +38,20 @@ class RequestQueue:
         *,
         digests: bool,
         ordered: bool,
+        shared: Sequence[bool] = (),
     ) -> None:
+        """`ordered`: conflicting requests keep their order; on `shared` disks the coordinator sees to it."""
         self._ring = ring
         self._buffers = buffers
         self._outbox = outbox
         self._digests = digests
-        self._orders = [DiskOrder() for _ in block_devices] if ordered else None
+        self._shared = list(shared) or [False] * len(block_devices)
+        # None where the worker keeps no order: the coordinator does, or nobody.
+        self._orders: list[DiskOrder[Request] | None] = [
+            DiskOrder() if ordered and not one else None for one in self._shared
+        ]
+        # On shared disks, made and not yet admitted.
+        self._unadmitted: dict[int, Request] = {}
         # What to try for a request that kernels and file systems do in different ways; the first that is supported.
         self._ways: dict[tuple[int, Kind], tuple[int, ...]] = {}
         for disk, block_device in enumerate(block_devices):
@@ -78,11 +87,26 @@ class RequestQueue:
             if self._digests:
                 request.digest = xxh3_64_intdigest(data)
         self._outbox.request(request, self.completed)
-        if self._orders is not None and kind is not Kind.FSYNC:
-            self._orders[request.disk].add(request)
-            if request.blockers:
+        if kind is not Kind.FSYNC:
+            if self._shared[request.disk]:
+                self._unadmitted[request.sequence] = request
                 return
+            order = self._orders[request.disk]
+            if order is not None:
+                order.add(request)
+                if request.blockers:
+                    return
         self._start(request)
+
+    @property
+    def unadmitted(self) -> bool:
+        """Are there requests that wait for the coordinator to admit them?"""
+        return bool(self._unadmitted)
+
+    def admit(self, sequences: bytes) -> None:
+        """The coordinator admits these requests, a u64 column; `submit` or `wait` hands them over."""
+        for sequence in memoryview(sequences).cast("Q"):
+            self._start(self._unadmitted.pop(sequence))
 
     def _start(self, request: Request) -> None:
         if len(self._in_kernel) >= self._in_kernel_max:
@@ -189,8 +213,9 @@ class RequestQueue:
             source = request.slot.view if request.slot is not None else request.memory[0]
             digest = xxh3_64_intdigest(source[:result])
         self._outbox.completion(request, digest)
-        if self._orders is not None and request.kind is not Kind.FSYNC:
-            for freed in self._orders[request.disk].remove(request):
+        order = self._orders[request.disk]
+        if order is not None and request.kind is not Kind.FSYNC:
+            for freed in order.remove(request):
                 self._start(freed)
 
     def release(self, sequence: int) -> Request:

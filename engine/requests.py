@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ringtape.engine.buffers import Slot
+    from ringtape.proto.order import Ordered
 
 # The kernel moves at most 2 GiB less a page in one request; a round limit below it is easier to remember.
 REQUEST_BYTES_MAX = 1 << 30
@@ -105,7 +106,7 @@ class Request:
         self.waiter: Waiter | None = None
         self.way = -1  # which of the ways to zero or discard is in use, see queue.py
         self.blockers = 0
-        self.dependents: list[Request] = []
+        self.dependents: list[Ordered] = []
 
     @property
     def changes(self) -> bool:

@@ -71,6 +71,7 @@ class Ring:
         raise unavailable(refusal) from None
 
     def _register_files(self, files: Sequence[int]) -> tuple[int, list[int]]:
+        # -1 stands for a disk that this worker does not use, here and for the kernel.
         self._file_index = uring.FileIndex(list(files)) if files else None
         if self._file_index is not None:
             try:

@@ -27,6 +27,7 @@ from ringtape.engine.disks import open_disk
 from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
 from ringtape.engine.gate import CoordinatedGate, PlainGate
 from ringtape.engine.link import Link
+from ringtape.engine.mail import AsyncMail, BlockingMail
 from ringtape.engine.outbox import NoOutbox, Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest
@@ -86,7 +87,7 @@ def _kill_group(_number: int, _frame: object) -> None:
 def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
-    files = [open_disk(disk.path, direct=disk.direct) for disk in start.disks]
+    files = [open_disk(disk.path, direct=disk.direct) if disk.used else -1 for disk in start.disks]
     buffers = Buffers()
     ring = Ring(files, buffers)
     ring.watch_link(link.fd)
@@ -99,14 +100,18 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         outbox,
         digests=digests,
         ordered=start.overlap != "race",
+        shared=[disk.shared for disk in start.disks],
     )
     loop.pin_asyncio()
     function = program.load(start.program, start.main_file)
     asynchronous = _is_asynchronous(function)
     stack = stacks.task_stack if asynchronous else stacks.thread_stack
+    mail = AsyncMail() if asynchronous else BlockingMail()
     gate: CoordinatedGate | PlainGate
     gate = (
-        PlainGate(link, queue, clock) if start.plain else CoordinatedGate(link, queue, outbox, clock, stack)
+        PlainGate(link, queue, clock, mail)
+        if start.plain
+        else CoordinatedGate(link, queue, outbox, clock, stack, mail)
     )
     world = {
         "index": start.worker,
@@ -114,13 +119,13 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         "arguments": program.unpickle_arguments(start.arguments),
         "seed": start.seed,
     }
+    used = [(index, disk) for index, disk in enumerate(start.disks) if disk.used]
+    others = [disk.name for disk in start.disks if not disk.used]
     io: Worker | BlockingWorker
     if asynchronous:
-        io = Worker(gate, [AsyncDisk(gate, i, disk) for i, disk in enumerate(start.disks)], **world)
+        io = Worker(gate, [AsyncDisk(gate, i, disk) for i, disk in used], others, **world)
     else:
-        io = BlockingWorker(
-            gate, [BlockingDisk(gate, i, disk) for i, disk in enumerate(start.disks)], **world
-        )
+        io = BlockingWorker(gate, [BlockingDisk(gate, i, disk) for i, disk in used], others, **world)
     link.send(wire_pb2.WorkerMessage(ready=wire_pb2.Ready(ring=ring.describe())))
     gate.start()
     outcome, pickled = _run(function, io, gate, asynchronous=asynchronous)

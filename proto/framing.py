@@ -12,6 +12,8 @@ from ringtape.proto.errors import RingtapeError
 
 # Of one payload. No message comes near it; a length over it is not a length but bytes out of place.
 FRAME_BYTES_MAX = 1 << 30
+# Of the payload of one message from worker to worker.
+MESSAGE_BYTES_MAX = 1 << 20
 
 _LENGTH = Struct("<I")
 _LENGTH_BYTES = _LENGTH.size

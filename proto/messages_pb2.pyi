@@ -108,16 +108,16 @@ class Outcome(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., pickled_bytes: _Optional[int] = ..., raised: _Optional[bool] = ..., exception: _Optional[str] = ..., text: _Optional[str] = ..., traceback: _Optional[str] = ..., summary: _Optional[str] = ..., refused: _Optional[bool] = ..., where: _Optional[str] = ..., stalled: _Optional[bool] = ...) -> None: ...
 
 class Sent(_message.Message):
-    __slots__ = ("to", "bytes", "digest", "payload")
+    __slots__ = ("to", "size", "digest", "payload")
     TO_FIELD_NUMBER: _ClassVar[int]
-    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     to: int
-    bytes: int
+    size: int
     digest: bytes
     payload: bytes
-    def __init__(self, to: _Optional[int] = ..., bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, to: _Optional[int] = ..., size: _Optional[int] = ..., digest: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Note(_message.Message):
     __slots__ = ("after_requests", "log", "captured", "outcome", "sent", "barrier")

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from ringtape.proto import messages_pb2, tape_pb2
 
 # Of a token's row, of a run, and of a note beyond itself, for the estimate of a block's size.
-_TOKEN_BYTES = 8 + 8 + 1 + 4
+_TOKEN_BYTES = 8 + 8 + 1 + 4 + 4
 _RUN_BYTES = 1 + 2 + 4 + 8
 _NOTE_FIELD_BYTES = 8
 _PLACE_BYTES = 4
+_COUNT_BYTES = 4
 
 
 def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> messages_pb2.Requests:
@@ -61,6 +62,7 @@ class BlockBuilder:
         self._requests = tuple(bytearray() for _ in range(7))
         self._completions = tuple(bytearray() for _ in range(3))
         self._tokens = tuple(bytearray() for _ in range(4))
+        self._delivered: bytearray | None = None  # None while every count is 0
 
     @property
     def raw_bytes(self) -> int:
@@ -124,9 +126,14 @@ class BlockBuilder:
         released: int,
         order: Sequence[int] | None,
         at_ns: int,
+        delivered: int,
     ) -> None:
         """Appends one token. An `order` of zeros is as good as None."""
         assert order is None or len(order) == released, f"{released} completions in an order of {order}"
+        if delivered and self._delivered is None:
+            self._delivered = bytearray(_COUNT_BYTES * self.tokens)
+        if self._delivered is not None:
+            self._delivered += delivered.to_bytes(_COUNT_BYTES, "little")
         clocks, deadlines, modes, releases = self._tokens
         clocks += clock_ns.to_bytes(8, "little")
         deadlines += deadline_ns.to_bytes(8, "little")
@@ -170,6 +177,8 @@ class BlockBuilder:
                     setattr(message, name, bytes(column))
         if self._order is not None:
             block.tokens.order = bytes(self._order)
+        if self._delivered is not None:
+            block.tokens.delivered = bytes(self._delivered)
         return block
 
     def _run(self, table: int, worker: int, count: int, at_ns: int) -> None:

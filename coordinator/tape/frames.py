@@ -19,7 +19,7 @@ import zstandard
 from ringtape.proto.errors import TapeError
 
 MAGIC = b"RINGTAPE"
-FORMAT_VERSION = 2  # what is written; all from 1 on are read
+FORMAT_VERSION = 3  # what is written; all from 1 on are read
 FILE_HEADER = struct.Struct("<8sII")  # magic, format version, reserved
 
 FRAME_MAGIC = int.from_bytes(b"RTfr", "little")

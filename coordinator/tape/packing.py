@@ -120,6 +120,7 @@ class Packer:
         if len(tables.order):
             _fits(4 * len(tables.order), "the places of what a token releases")
             packed.order = self._columns.part(tables.order.tobytes())
+        packed.delivered = pack("delivered", _u64(tables.delivered))
 
 
 def unpack_block(payload: bytes, *, digests: bool) -> tuple[tape_pb2.Block, Before]:
@@ -239,6 +240,8 @@ def _unpack_tokens(
         if places > frames.RAW_BYTES_MAX:
             raise Problem(f"it claims the places of {places // 4} completions")
         tokens.order = bits.unpack_part(packed.order, places)
+    if packed.delivered:
+        tokens.delivered = _narrow("delivered", packed.delivered, rows, np.dtype("<u4")).tobytes()
 
 
 def _streams(

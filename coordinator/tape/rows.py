@@ -60,11 +60,12 @@ class TokenRow:
     deadline_ns: int  # 0 is none
     ids: tuple[int, ...]
     at_ns: int  # since the start of the run
+    delivered: int = 0  # messages and openings of barriers
 
 
 @dataclass(frozen=True, slots=True)
 class NoteRow:
-    """Something a program did between two requests. `what` is log, captured or outcome."""
+    """Something a program did between two requests. `what` is log, captured, outcome, sent or barrier."""
 
     worker: int
     checkpoint: int
@@ -142,6 +143,7 @@ def _token(run: TokenRun, ids: Iterator[int]) -> TokenRow:
         clock_ns=run.clock_ns,
         deadline_ns=run.deadline_ns,
         ids=tuple(islice(ids, run.released)),
+        delivered=run.delivered,
         at_ns=run.at_ns,
     )
 

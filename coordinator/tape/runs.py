@@ -90,6 +90,7 @@ class TokenRun:
     mode: int  # of wire_pb2.Checkpoint.Mode
     released: int
     order: tuple[int, ...] | None
+    delivered: int = 0  # messages and openings of barriers, the oldest of those that had come to the worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +164,17 @@ class BlockView:
                     yield NoteRun(worker, at_ns, note)
 
 
-def _tokens(tables: Tables) -> Iterator[tuple[int, int, int, int, tuple[int, ...] | None]]:
-    """Clock, deadline, mode, released and order of each token of the block."""
-    columns = (tables.clock_ns, tables.deadline_ns, tables.mode, tables.released)
+def _tokens(tables: Tables) -> Iterator[tuple[int, int, int, int, tuple[int, ...] | None, int]]:
+    """Clock, deadline, mode, released, order and delivered of each token of the block."""
+    delivered = tables.delivered if len(tables.delivered) else np.zeros(len(tables.mode), dtype="<u4")
+    columns = (tables.clock_ns, tables.deadline_ns, tables.mode, tables.released, delivered)
     stop = 0
-    for clock_ns, deadline_ns, mode, released in zip(*(column.tolist() for column in columns), strict=True):
+    for clock_ns, deadline_ns, mode, released, messages in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
         order = None
         if len(tables.order):
             start, stop = stop, stop + released
             if tables.order[start:stop].any():
                 order = tuple(tables.order[start:stop].tolist())
-        yield clock_ns, deadline_ns, mode, released, order
+        yield clock_ns, deadline_ns, mode, released, order, messages

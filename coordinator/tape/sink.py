@@ -45,11 +45,13 @@ class TapeSink(Protocol):
         released: int,
         order: Sequence[int] | None,
         at_ns: int,
+        delivered: int = 0,
     ) -> None:
         """A release token: the answer to the worker's next checkpoint. What starts a worker is not written.
 
         `released` completions are released. `order` gives, for each, its place in the worker's queue of completions
-        not yet released after those before it were taken out; None is the order in which they completed.
+        not yet released after those before it were taken out; None is the order in which they completed. `delivered`
+        messages are delivered, the oldest of those that had come.
         """
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
@@ -102,6 +104,7 @@ class NullTape:
         released: int,
         order: Sequence[int] | None,
         at_ns: int,
+        delivered: int = 0,
     ) -> None:
         """Counts it."""
         self.token_count += 1

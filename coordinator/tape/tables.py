@@ -107,6 +107,7 @@ class Tables:
     mode: Column
     released: Column
     order: Column  # empty where every place is 0
+    delivered: Column  # empty where none of them delivers anything
     notes: tuple[messages_pb2.Note, ...]
 
     @classmethod
@@ -124,7 +125,7 @@ class Tables:
         requests, completions, tokens = block.requests, block.completions, block.tokens
         fsync_rows = _check_requests(requests, counts[tape_pb2.TABLE_REQUESTS], shape)
         _check_completions(completions, counts[tape_pb2.TABLE_COMPLETIONS], shape)
-        clock, deadline, mode, released, order = _tokens(tokens, counts[tape_pb2.TABLE_TOKENS])
+        clock, deadline, mode, released, order, delivered = _tokens(tokens, counts[tape_pb2.TABLE_TOKENS])
         return cls(
             first_id=block.first_id,
             first_token=block.first_token,
@@ -149,6 +150,7 @@ class Tables:
             mode=mode,
             released=released,
             order=order,
+            delivered=delivered,
             notes=_notes(block, counts[tape_pb2.TABLE_NOTES]),
         )
 
@@ -198,7 +200,7 @@ def _check_completions(completions: messages_pb2.Completions, rows: int, shape: 
     _column("digest", completions.digest, U64, rows if shape.digests else 0)
 
 
-def _tokens(tokens: tape_pb2.Tokens, rows: int) -> tuple[Column, Column, Column, Column, Column]:
+def _tokens(tokens: tape_pb2.Tokens, rows: int) -> tuple[Column, Column, Column, Column, Column, Column]:
     mode = _column("mode", tokens.mode, U8, rows)
     released = _column("released", tokens.released, U32, rows)
     if rows and int(mode.max()) > MODE_LAST:
@@ -206,7 +208,9 @@ def _tokens(tokens: tape_pb2.Tokens, rows: int) -> tuple[Column, Column, Column,
     places = int(released.sum(dtype=np.uint64)) if tokens.order else 0
     order = _column("order", tokens.order, U32, places)
     clock = _column("clock_ns", tokens.clock_ns, U64, rows)
-    return clock, _column("deadline_ns", tokens.deadline_ns, U64, rows), mode, released, order
+    deadline = _column("deadline_ns", tokens.deadline_ns, U64, rows)
+    delivered = _column("delivered", tokens.delivered, U32, rows if tokens.delivered else 0)
+    return clock, deadline, mode, released, order, delivered
 
 
 def _notes(block: tape_pb2.Block, rows: int) -> tuple[messages_pb2.Note, ...]:

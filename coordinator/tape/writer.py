@@ -34,7 +34,12 @@ NOTE_BYTES_MAX = frames.RAW_BYTES_MAX - 4096  # it has to fit a frame, with the 
 
 Sync: TypeAlias = Literal["none", "block", "checkpoint"]
 
-_NOTE_WORDS = {"log": "a log line", "captured": "a captured value", "outcome": "an exception"}
+_NOTE_WORDS = {
+    "log": "a log line",
+    "captured": "a captured value",
+    "outcome": "an exception",
+    "barrier": "a barrier",
+}
 
 
 class TapeWriter:
@@ -136,11 +141,12 @@ class TapeWriter:
         released: int,
         order: Sequence[int] | None,
         at_ns: int,
+        delivered: int = 0,
     ) -> None:
         """See TapeSink."""
         self._check_open()
         self._make_room(self._block.token_bytes(released, order is not None and any(order)))
-        self._block.add_token(worker, clock_ns, deadline_ns, mode, released, order, at_ns)
+        self._block.add_token(worker, clock_ns, deadline_ns, mode, released, order, at_ns, delivered)
         if self._sync == "checkpoint":
             self.flush()
         else:

@@ -75,7 +75,7 @@ def same(one: ringtape.Result, other: ringtape.Result) -> None:
 
 
 def check_against_model(tape: Path, machine: Machine, *, data: bool) -> None:
-    """Requests of a worker act in the order in which it made them; those of others are elsewhere on the disks."""
+    """Requests act as if in the order of their ids: what overlaps keeps that order, what does not can have any."""
     model = {
         disk.name: bytearray(initial) for disk, initial in zip(machine.disks, machine.initial, strict=True)
     }
@@ -143,6 +143,21 @@ def seeds() -> st.SearchStrategy[int]:
 def test_asynchronous_programs_replay_exactly(data: st.DataObject, disks: int, seed: int, level: str) -> None:
     scripts = data.draw(st.lists(async_scripts(disks), min_size=1, max_size=WORKERS_MAX))
     check_exact(scripted.run_async, scripts, disks=disks, seed=seed, data=level)
+
+
+@slow(10)
+@given(st.data(), st.integers(1, DISKS_MAX), seeds())
+def test_programs_that_share_every_block_replay_exactly(data: st.DataObject, disks: int, seed: int) -> None:
+    """All workers on one region, in which nearly everything overlaps."""
+    scripts = data.draw(st.lists(async_scripts(disks), min_size=2, max_size=WORKERS_MAX))
+    check_exact(scripted.run_async_shared, scripts, disks=disks, seed=seed, data="digest")
+
+
+@slow(6)
+@given(st.data(), st.integers(1, DISKS_MAX), seeds())
+def test_blocking_programs_that_share_replay_exactly(data: st.DataObject, disks: int, seed: int) -> None:
+    scripts = data.draw(st.lists(blocking_scripts(disks), min_size=2, max_size=WORKERS_MAX))
+    check_exact(scripted.run_blocking_shared, scripts, disks=disks, seed=seed, data="digest")
 
 
 @slow(6)

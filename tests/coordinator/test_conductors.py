@@ -217,7 +217,7 @@ def no_log(worker: int, text: str) -> None:
 
 
 def checker() -> BatchChecker:
-    return BatchChecker(disks=DISKS, digests=True)
+    return BatchChecker(disks=DISKS, workers=16, digests=True)
 
 
 def header(workers: int) -> tape_pb2.Header:
@@ -313,7 +313,9 @@ def batch_at(number: int) -> wire_pb2.Batch:
 def test_a_worker_that_goes_on_without_a_token_ends_the_run() -> None:
     recorder = Recorder(Journal(NullTape(), 1), Fifo(), checker(), workers=1, on_log=no_log)
     recorder.start(lambda worker, message: None)
-    recorder.batch(0, batch_at(1))
+    batch = batch_at(1)  # with a request under way, or its token would come at once
+    batch.requests.CopyFrom(requests([ROWS[0]]))
+    recorder.batch(0, batch)
     with pytest.raises(ProtocolError, match="without a token"):
         recorder.batch(0, batch_at(2))
 

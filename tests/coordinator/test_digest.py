@@ -49,6 +49,7 @@ class Given:
     checkpoint: int
     clock_ns: int
     rows: tuple[Completion, ...]
+    delivered: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def events_of(calls: Iterable[Call]) -> list[Event]:
             case Token():
                 checkpoints[worker] += 1
                 rows = tuple(queues[worker].pop(place) for place in call.order or (0,) * call.released)
-                events.append(Given(worker, checkpoints[worker], call.clock_ns, rows))
+                events.append(Given(worker, checkpoints[worker], call.clock_ns, rows, call.delivered))
             case Note():
                 events.append(Said(worker, call.note))
     return events
@@ -92,9 +93,17 @@ def digest_of(events: Iterable[Event], *, workers: int = WORKERS, digests: bool 
         match event:
             case Made(worker, first_id, rows):
                 digest.requests(worker, request_columns(rows, digests=digests), len(rows), first_id)
-            case Given(worker, checkpoint, clock_ns, rows):
+            case Given(worker, checkpoint, clock_ns, rows, delivered):
                 columns = completion_columns(rows, digests=digests)
-                digest.token(worker, checkpoint, clock_ns, columns.sequence, columns.result, columns.digest)
+                digest.token(
+                    worker,
+                    checkpoint,
+                    clock_ns,
+                    columns.sequence,
+                    columns.result,
+                    columns.digest,
+                    delivered,
+                )
             case Said(worker, note):
                 digest.note(worker, note)
     return digest.hexdigest()
@@ -142,6 +151,14 @@ def changed_note(rng: random.Random, note: messages_pb2.Note) -> messages_pb2.No
     if what == "log":
         result.log += "!"
         return result
+    if what == "barrier":
+        result.barrier += "!"
+        return result
+    if what == "sent":
+        name = rng.choice(("to", "size", "digest"))
+        value = getattr(result.sent, name)
+        setattr(result.sent, name, value + (b"!" if isinstance(value, bytes) else 1))
+        return result
     message = result.captured if what == "captured" else result.outcome
     covered = {
         "captured": ("name", "pickled", "raised"),
@@ -163,10 +180,14 @@ def changed(rng: random.Random, event: Event) -> Event:
             if name == "first_id":
                 return replace(event, first_id=another(rng, first_id))
             return replace(event, rows=(replace(row, **{name: another(rng, getattr(row, name))}),))
-        case Given(_, checkpoint, clock_ns, rows):
-            name = rng.choice(("checkpoint", "clock_ns", *(("sequence", "result", "digest") * bool(rows))))
+        case Given(_, checkpoint, clock_ns, rows, delivered):
+            name = rng.choice(
+                ("checkpoint", "clock_ns", "delivered", *(("sequence", "result", "digest") * bool(rows)))
+            )
             if name == "checkpoint":
                 return replace(event, checkpoint=another(rng, checkpoint))
+            if name == "delivered":
+                return replace(event, delivered=delivered + rng.randint(1, 9))
             if name == "clock_ns":
                 return replace(event, clock_ns=another(rng, clock_ns))
             at = rng.randrange(len(rows))

@@ -24,7 +24,7 @@ from ringtape.engine.outbox import Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import FLAG_FUA, Kind, Request
 from ringtape.engine.ring import Ring
-from tests.engine.test_order import conflict
+from tests.proto.test_order import conflict
 
 BLOCK = 4096
 BLOCKS = 64

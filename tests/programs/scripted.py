@@ -19,7 +19,7 @@ import ringtape
 from ringtape import InvalidRequest
 
 BLOCK = 4096
-# Blocks of each disk that belong to one worker: disks are not shared, so workers keep out of each other's way.
+# Blocks of each disk that belong to one worker, or in the shared programs to all of them.
 REGION_BLOCKS = 32
 
 Act = tuple[Any, ...]
@@ -56,10 +56,10 @@ OUTSIDE: dict[str, Callable[[], Any]] = {
 class Seen:
     """What the program has seen so far."""
 
-    def __init__(self, io: ringtape.Worker | ringtape.BlockingWorker) -> None:
+    def __init__(self, io: ringtape.Worker | ringtape.BlockingWorker, *, shared: bool) -> None:
         self.io = io
         self.list: list[Any] = []
-        self.base = io.index * REGION_BLOCKS * BLOCK
+        self.base = 0 if shared else io.index * REGION_BLOCKS * BLOCK
 
     def add(self, *what: Any) -> None:
         self.list.append(what)
@@ -105,8 +105,12 @@ def memory(length: int, *, aligned: bool) -> Any:
     return mmap.mmap(-1, length) if aligned else memoryview(bytearray(length + 64))[33 : 33 + length]
 
 
-def run_blocking(io: ringtape.BlockingWorker) -> list[Any]:
-    seen = Seen(io)
+def run_blocking_shared(io: ringtape.BlockingWorker) -> list[Any]:
+    return run_blocking(io, shared=True)
+
+
+def run_blocking(io: ringtape.BlockingWorker, *, shared: bool = False) -> list[Any]:
+    seen = Seen(io, shared=shared)
     try:
         for act in io.arguments[io.index]:
             _do_blocking(seen, io, act)
@@ -138,6 +142,13 @@ def _do_blocking(seen: Seen, io: ringtape.BlockingWorker, act: Act) -> None:
                 io.disks[disk].read(*REFUSALS[how](io.disks[disk].size))
             except InvalidRequest as error:
                 seen.add("refused", str(error))
+        case ("send", to, value, size):
+            io.send(to % io.worker_count, bytes([value]) * size)
+        case ("receive", _):
+            seen.add("received", *short(io.receive()))
+        case ("barrier", name, _):
+            io.barrier(str(name))
+            seen.add("passed", name)
         case ("sleep", ns):
             io.sleep(ns / 1e9)
         case ("checkpoint",):
@@ -147,8 +158,16 @@ def _do_blocking(seen: Seen, io: ringtape.BlockingWorker, act: Act) -> None:
             raise AssertionError(act)
 
 
-async def run_async(io: ringtape.Worker) -> list[Any]:
-    program = _Async(io)
+def short(message: ringtape.Message) -> tuple[int, int, str]:
+    return message.sender, len(message.payload), xxh3_64_hexdigest(message.payload)
+
+
+async def run_async_shared(io: ringtape.Worker) -> list[Any]:
+    return await run_async(io, shared=True)
+
+
+async def run_async(io: ringtape.Worker, *, shared: bool = False) -> list[Any]:
+    program = _Async(io, shared=shared)
     # Called when a failed task is dropped: the moment depends on when garbage is collected.
     asyncio.get_running_loop().set_exception_handler(lambda _, context: io.log(str(context.get("exception"))))
     try:
@@ -159,9 +178,9 @@ async def run_async(io: ringtape.Worker) -> list[Any]:
 
 
 class _Async:
-    def __init__(self, io: ringtape.Worker) -> None:
+    def __init__(self, io: ringtape.Worker, *, shared: bool) -> None:
         self.io = io
-        self.seen = Seen(io)
+        self.seen = Seen(io, shared=shared)
         self.queues: list[asyncio.Queue[int]] = [asyncio.Queue(1), asyncio.Queue()]
         self.locks = [asyncio.Lock(), asyncio.Lock()]
         self.left: list[Any] = []
@@ -226,6 +245,22 @@ class _Async:
                     seen.add("got", await asyncio.wait_for(self.queues[queue].get(), ns and ns / 1e9))
                 except TimeoutError:
                     seen.add("empty")
+            case ("send", to, value, size):
+                await self.io.send(to % self.io.worker_count, bytes([value]) * size)
+            case ("receive", ns):
+                try:
+                    message = await asyncio.wait_for(self.io.receive(), ns and ns / 1e9)
+                except TimeoutError:
+                    seen.add("no message")
+                else:
+                    seen.add("received", *short(message))
+            case ("barrier", name, ns):
+                try:
+                    await asyncio.wait_for(self.io.barrier(str(name)), ns and ns / 1e9)
+                except TimeoutError:
+                    seen.add("not all", name)
+                else:
+                    seen.add("passed", name)
             case ("lock", lock, script):
                 async with self.locks[lock]:
                     await self.script(script)

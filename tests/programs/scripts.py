@@ -37,6 +37,11 @@ def _plain() -> SearchStrategy[Act]:
     )
 
 
+_SEND: SearchStrategy[Act] = st.tuples(
+    st.just("send"), st.integers(0, 3), st.integers(0, 255), st.sampled_from([0, 1, 100, 1 << 20])
+)
+
+
 # Who waits for ever for what never comes is stalled, which is a failure like any other; few should be.
 _PATIENCE = st.sampled_from([0, 1_000, 300_000, 300_000, 300_000, 1_000_000, 1_000_000, None])
 # One in some thirty acts, so that most programs come to their end.
@@ -45,7 +50,8 @@ _FAILURE: SearchStrategy[Act] = st.tuples(st.just("raise"), st.integers(0, 9))
 
 def blocking_scripts(disks: int) -> SearchStrategy[Script]:
     """Scripts for the blocking face."""
-    act = st.one_of(*[requests(disks)] * 20, *[_plain()] * 10, _FAILURE)
+    waiting = st.tuples(st.just("receive"), st.none()) | st.tuples(st.just("barrier"), st.just(0), st.none())
+    act = st.one_of(*[requests(disks)] * 20, *[_plain()] * 10, *[_SEND] * 4, waiting, _FAILURE)
     return st.lists(act, max_size=25)
 
 
@@ -57,8 +63,11 @@ def async_scripts(disks: int, depth: int = 3) -> SearchStrategy[Script]:
         st.tuples(st.just("spin_time"), st.sampled_from([1, 100_000])),
         st.tuples(st.just("put"), st.integers(0, 1), st.integers(0, 9), _PATIENCE),
         st.tuples(st.just("get"), st.integers(0, 1), _PATIENCE),
+        _SEND,
+        st.tuples(st.just("receive"), _PATIENCE),
+        st.tuples(st.just("barrier"), st.integers(0, 1), _PATIENCE),
     )
-    kinds = [requests(disks)] * 12 + [_plain()] * 5 + [waiting] * 3 + [_FAILURE]
+    kinds = [requests(disks)] * 12 + [_plain()] * 5 + [waiting] * 4 + [_FAILURE]
     if depth:
         script = async_scripts(disks, depth - 1)
         scripts = st.lists(script, min_size=1, max_size=4)

@@ -25,6 +25,7 @@ from ringtape.coordinator.tape import (
     TokenRow,
     TokenRun,
 )
+from ringtape.coordinator.tape.frames import FORMAT_VERSION
 from ringtape.proto import messages_pb2, tape_pb2
 
 U64_MAX = (1 << 64) - 1
@@ -71,6 +72,7 @@ class Token:
     released: int
     order: tuple[int, ...] | None
     at_ns: int
+    delivered: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,15 @@ def u64(values: Iterable[int]) -> bytes:
 
 
 def make_run(
-    seed: int, *, workers: int = 3, disks: int = 2, steps: int = 40, rows_max: int = 6
+    seed: int,
+    *,
+    workers: int = 3,
+    disks: int = 2,
+    steps: int = 40,
+    rows_max: int = 6,
+    version: int = FORMAT_VERSION,
 ) -> list[Call]:
+    """A run with everything in it that a tape of that version can hold."""
     rng = random.Random(seed)
     made = [0] * workers
     in_flight: list[list[int]] = [[] for _ in range(workers)]
@@ -146,7 +155,20 @@ def make_run(
                 waiting[worker] -= calls[-1].released
             case 3:
                 calls.append(Note(worker, make_note(rng), at_ns))
-    return calls
+    return calls if version < 3 else list(_with_messages(calls, random.Random(seed), workers))
+
+
+def _with_messages(calls: Iterable[Call], rng: random.Random, workers: int) -> Iterator[Call]:
+    any_delivered = rng.random() < 0.7
+    for call in calls:
+        if isinstance(call, Token) and any_delivered:
+            yield replace(call, delivered=rng.choice((0, 0, 1, 70_000)))
+            continue
+        yield call
+        if isinstance(call, Note) and rng.random() < 0.5:
+            sent = messages_pb2.Sent(to=rng.randrange(workers), size=7, digest=rng.randbytes(16))
+            one = rng.choice((messages_pb2.Note(sent=sent), messages_pb2.Note(barrier="a barrier")))
+            yield Note(call.worker, one, call.at_ns)
 
 
 def all_completed(count: int) -> list[Call]:
@@ -189,8 +211,8 @@ def give(tape: TapeSink, calls: Iterable[Call], *, digests: bool = True, flush_e
                 tape.requests(worker, request_columns(rows, digests=digests), len(rows), at_ns)
             case Completions(worker, rows, at_ns):
                 tape.completions(worker, completion_columns(rows, digests=digests), len(rows), at_ns)
-            case Token(worker, clock_ns, deadline_ns, mode, released, order, at_ns):
-                tape.token(worker, clock_ns, deadline_ns, mode, released, order, at_ns)
+            case Token(worker, clock_ns, deadline_ns, mode, released, order, at_ns, delivered):
+                tape.token(worker, clock_ns, deadline_ns, mode, released, order, at_ns, delivered)
             case Note(worker, note, at_ns):
                 tape.note(worker, note, at_ns)
         if flush_every and index % flush_every == 0:
@@ -210,7 +232,14 @@ def calls_of(runs: Iterable[Run]) -> Iterator[Call]:
             yield Completions(run.worker, tuple(rows), run.at_ns)
         elif isinstance(run, TokenRun):
             token = Token(
-                run.worker, run.clock_ns, run.deadline_ns, run.mode, run.released, run.order, run.at_ns
+                run.worker,
+                run.clock_ns,
+                run.deadline_ns,
+                run.mode,
+                run.released,
+                run.order,
+                run.at_ns,
+                run.delivered,
             )
             yield token
         else:
@@ -273,7 +302,15 @@ def rows_of(header: tape_pb2.Header, calls: Iterable[Call]) -> list[Row]:
                 mode, clock_ns, deadline_ns = call.mode, call.clock_ns, call.deadline_ns
                 rows.append(
                     TokenRow(
-                        number, worker, tokens[worker], mode, clock_ns, deadline_ns, released, call.at_ns
+                        number,
+                        worker,
+                        tokens[worker],
+                        mode,
+                        clock_ns,
+                        deadline_ns,
+                        released,
+                        call.at_ns,
+                        call.delivered,
                     )
                 )
             case Note():

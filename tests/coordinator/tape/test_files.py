@@ -124,10 +124,10 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
     write(path, make_header(), [])
     with path.open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", 3))
+        file.write(struct.pack("<I", 4))
     with pytest.raises(TapeError) as caught:
         TapeReader.open(path)
-    assert str(caught.value) == f"{path} is made by a newer ringtape: format 3, this one reads 2"
+    assert str(caught.value) == f"{path} is made by a newer ringtape: format 4, this one reads 3"
     assert not isinstance(caught.value, TapeDamaged)
 
 

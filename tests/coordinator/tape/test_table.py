@@ -118,7 +118,7 @@ def test_a_seek_reads_little_of_what_is_before(tmp_path: Path, monkeypatch: pyte
 def test_an_index_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "STRIDE_BLOCKS", 1)
     monkeypatch.setattr(index, "INDEX_BYTES_MAX", 4000)
-    calls = make_run(4, steps=300)
+    calls = make_run(4, steps=300, version=2)
     write(tmp_path / "t", HEADER, calls, flush_every=2)
     with TapeReader.open(tmp_path / "t") as reader:
         kept = reader.find_index()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringtape.engine.order import DiskOrder
 from ringtape.engine.requests import Kind, Request
+from ringtape.proto.order import DiskOrder
 
 STRETCH = 1 << 16
 OFFSETS = st.builds(
@@ -48,7 +48,8 @@ def test_a_request_waits_for_all_that_it_conflicts_with_and_for_nothing_else(
     acts: list[tuple[Kind, int, int] | int],
 ) -> None:
     """A number completes one of the requests that are free to be in the kernel; at the end all are completed."""
-    order, model = DiskOrder(), Model()
+    order: DiskOrder[Request] = DiskOrder()
+    model = Model()
     made = 0
 
     def complete(which: int) -> None:
