@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
+    from ringtape.coordinator.requests import ReplayedRequest
+    from ringtape.coordinator.watch import WatchedRequest
     from ringtape.disks import Disk
     from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
     from ringtape.engine.gate import Unrecorded
@@ -43,6 +45,7 @@ __all__ = [
     "ProgramFailed",
     "Progress",
     "ProtocolError",
+    "ReplayedRequest",
     "RequestError",
     "Result",
     "RingUnavailable",
@@ -53,6 +56,7 @@ __all__ = [
     "UnknownDisk",
     "Unrecorded",
     "UsageError",
+    "WatchedRequest",
     "Worker",
     "WorkerDied",
     "record",
@@ -68,6 +72,8 @@ _HOMES = {
         "ProtocolError",
         "WorkerDied",
     ),
+    "ringtape.coordinator.requests": ("ReplayedRequest",),
+    "ringtape.coordinator.watch": ("WatchedRequest",),
     "ringtape.disks": ("Disk",),
     "ringtape.engine.faces": (
         "AsyncDisk",

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringtape import console
-from ringtape.cli_runs import conduct, disks_of, look, show_plain, show_recording, show_replay
+from ringtape.cli_runs import (
+    conduct,
+    disks_of,
+    look,
+    show_plain,
+    show_recording,
+    show_replay,
+    watched_lines,
+)
 from ringtape.console import Exit
 
 if TYPE_CHECKING:
@@ -238,6 +246,36 @@ def replay(
             help="How long to wait for something that the recording had, beside ten times as long as it took then.",
         ),
     ] = 30.0,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="WHERE",
+            show_default="the end of the tape",
+            help="Stop there: after the request of an id, at [bold]checkpoint:WORKER:NUMBER[/], or at the first "
+            "[bold]failure[/] of a program or a request.",
+        ),
+    ] = None,
+    breaks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--break",
+            metavar="ID",
+            show_default=False,
+            help="Stand still before the request of that id, in pdb, at the program's own line; once for each. "
+            "[bold]watch[/] is every request that touches a watched range.",
+        ),
+    ] = None,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--watch",
+            metavar="DISK:OFFSET:LENGTH",
+            show_default=False,
+            help="Print every request that touches this range, with the digest of what the range holds before and "
+            "after it; once for each.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -247,6 +285,8 @@ def replay(
     [cyan]ringtape replay run.tape[/]
     [cyan]ringtape replay run.tape --disk a=/tmp/copy.img[/]
     [cyan]ringtape replay run.tape --program fixed.py -o again.tape[/]
+    [cyan]ringtape replay run.tape --until failure[/]
+    [cyan]ringtape replay run.tape --watch a:0:4K --break 117[/]
     """
 
     def act(shown: Console) -> Result:
@@ -259,10 +299,16 @@ def replay(
             force=force,
             output=output,
             stall_timeout_s=stall_timeout,
+            until=until,
+            break_at=breaks or (),
+            watch=watch or (),
+            on_watched=watched_lines(json=json) if watch else None,
             console=shown,
         )
 
-    return conduct(act, json=json, tape=output, show=show_replay)
+    # The terminal is the debugger's, or has lines of standard output among those of the progress.
+    progress = not (breaks or watch)
+    return conduct(act, json=json, tape=output, show=show_replay, progress=progress)
 
 
 @app.command(epilog=_RUN_CODES)

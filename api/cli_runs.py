@@ -16,6 +16,7 @@ from ringtape.console import Exit
 from ringtape.proto.errors import RingtapeError
 
 if TYPE_CHECKING:
+    from ringtape.coordinator.watch import WatchedRequest
     from ringtape.disks import Disk
     from ringtape.results import Result
     from ringtape.runs import Console
@@ -29,11 +30,16 @@ def disks_of(texts: list[str] | None) -> list[Disk]:
 
 
 def conduct(
-    act: Callable[[Console], Result], *, json: bool, tape: str | None, show: Callable[[Result], None]
+    act: Callable[[Console], Result],
+    *,
+    json: bool,
+    tape: str | None,
+    show: Callable[[Result], None],
+    progress: bool = True,
 ) -> int:
     """Carry out a run and show what came of it; returns the exit code. `tape` is what it writes, if anything."""
     try:
-        with console.shown_run(as_json=json) as shown:
+        with console.shown_run(as_json=json, progress=progress) as shown:
             # A console script has the folder of the script on its path instead.
             with contextlib.suppress(FileNotFoundError):
                 if os.getcwd() not in sys.path:
@@ -84,11 +90,38 @@ def show_recording(result: Result, tape: str) -> None:
 
 def show_replay(result: Result) -> None:
     """The result of a replay."""
-    if result.ended == "finished":
-        headline = "exact: same digest as the recording"
+    finished, _, rest = result.ended.partition("finished")
+    if not finished:
+        headline = f"exact: same digest as the recording{rest}"
+    elif result.ended.startswith("stopped"):
+        headline = f"exact so far: {result.ended}"
     else:
         headline = f"exact as far as the tape goes: {result.ended}"
     console.print_facts(headline, _facts_of(result))
+
+
+def watched_lines(*, json: bool) -> Callable[[WatchedRequest], None]:
+    """What prints a line for each request that touches a watched range."""
+    out = sys.stderr if json else sys.stdout
+
+    def digest(value: int | None) -> str:
+        return "unknown" if value is None else f"{value:016x}"
+
+    def show(one: WatchedRequest) -> None:
+        request = one.request
+        what = f"{request.kind} {request.disk} offset {request.offset} length {request.length}"
+        result = ""
+        if one.result is None:
+            result = ", not completed"
+        elif one.result < 0 or (request.kind in ("read", "write") and one.result != request.length):
+            result = f", result {one.result}"
+        print(
+            f"w{request.worker:<3} c{request.checkpoint:<6} request {request.id}: {what}{result}; "
+            f"{one.range} {digest(one.before)} -> {digest(one.after)}",
+            file=out,
+        )
+
+    return show
 
 
 def _facts_of(result: Result) -> dict[str, str]:

@@ -42,6 +42,7 @@ _ENDS = {
     tape_pb2.Seal.END_ERROR: "error",
     tape_pb2.Seal.END_DIVERGED: "diverged",
     tape_pb2.Seal.END_STALLED: "stalled",
+    tape_pb2.Seal.END_STOPPED: "stopped",
 }
 _MODES: dict[int, str] = {wire_pb2.Checkpoint.MODE_WAIT: "wait", wire_pb2.Checkpoint.MODE_POLL: "poll"}
 _UNSEALED = "unsealed"

@@ -181,7 +181,7 @@ def output_failed(error: OSError) -> Exit:
 
 
 @contextlib.contextmanager
-def shown_run(*, as_json: bool) -> Iterator[Console]:
+def shown_run(*, as_json: bool, progress: bool = True) -> Iterator[Console]:
     """Where a run shows itself while the context lasts: its logs and warnings, and a progress line on a terminal.
 
     With `as_json` nothing that runs in the context can print on standard output.
@@ -193,7 +193,7 @@ def shown_run(*, as_json: bool) -> Iterator[Console]:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         show: Callable[[str], None] = say
         on_progress = None
-        if sys.stderr.isatty():
+        if progress and sys.stderr.isatty():
             on_progress = stack.enter_context(ProgressLine())
             show = on_progress.say
         handler = _Lines(show)

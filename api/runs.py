@@ -19,12 +19,15 @@ from ringtape.coordinator.plain import PlainConductor
 from ringtape.coordinator.policy import Fifo
 from ringtape.coordinator.recorder import Recorder
 from ringtape.coordinator.replayer import Replayer
+from ringtape.coordinator.requests import ReplayedRequest
 from ringtape.coordinator.supervisor import Supervisor
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
+from ringtape.coordinator.watch import Watch, WatchedRequest
 from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
 from ringtape.engine.program import refuse_in_worker
 from ringtape.engine.ring import check_available
+from ringtape.inspecting import Wanted, breaks_of, inspection_of, load, terminal_for_workers
 from ringtape.programs import named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled, TapeError
@@ -184,6 +187,11 @@ def replay(
     force: bool = False,
     output: StrPath | None = None,
     stall_timeout_s: float = STALL_TIMEOUT_S,
+    until: int | str | None = None,
+    on_request: Callable[[ReplayedRequest], None] | None = None,
+    break_at: Iterable[int | str] = (),
+    watch: Iterable[str] = (),
+    on_watched: Callable[[WatchedRequest], None] | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -196,11 +204,20 @@ def replay(
         output: a tape to write of the replay.
         stall_timeout_s: how long the replay may wait for something that the recording had, beside ten times as
             long as the recording waited for it.
+        until: where to stop: after the request of that id, "checkpoint:W:K" at checkpoint K of worker W, or
+            "failure" at the first program that raised or request that failed. `Result.ended` says where that was.
+        on_request: called with each request that the tape comes to, in the order of their ids. What it raises
+            ends the replay and comes out of it.
+        break_at: request ids; the program stands before it makes them, in pdb on the terminal. "watch" is all
+            requests that touch a watched range.
+        watch: ranges of disks, "DISK:OFFSET:LENGTH", to tell `on_watched` of.
+        on_watched: called with each request that touches a watched range, in the order of their ids, with the
+            range's digest before and after it.
         console: for those who show runs on a terminal.
 
     Returns:
-        The result; its `digest` is the recording's. A recording that was cut or interrupted is replayed to its end,
-        and `Result.ended` says what that was.
+        The result; unless it was to stop before, its `digest` is the recording's. A recording that was cut or
+        interrupted is replayed to its end, and `Result.ended` says what that was.
 
     Raises:
         Divergence: the program did something other than the tape says; see its attributes.
@@ -212,14 +229,19 @@ def replay(
     if not stall_timeout_s > 0:
         raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
     disks = list(disks)
+    wanted = Wanted(until, on_request, tuple(break_at), tuple(watch), on_watched)
     with TapeReader.open(tape) as reader:
         recorded = reader.header
+        inspection = inspection_of(wanted, recorded)
+        watched = None if inspection is None else inspection.watch
+        breaks = breaks_of(wanted, watched, reader)
         found = program_of(recorded, program)
         check_available()
         seal = reader.find_seal()
         left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
         with (
             _interruptible(),
+            terminal_for_workers(breaks) as debugger_lock,
             disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers,
         ):
             if output is not None:
@@ -243,13 +265,22 @@ def replay(
                 shared=setting.shared,
                 stall_ns=int(stall_timeout_s * 1e9),
                 on_log=_log,
+                inspection=inspection,
             )
             starts = setting.starts(plain=False, level=recorded.data)
-            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer, headers)
-            _run_and_seal(supervisor, journal, list)
+            for start in starts:
+                start.breaks.extend(breaks.get(start.worker, ()))
+                start.debugger_lock = debugger_lock
+                start.watched.extend(watched.merged() if watched is not None else ())
+            supervisor = _supervisor(
+                replayer, starts, sink, recorded.seed, console, replayer, headers, watched=watched
+            )
+            _run_and_seal(supervisor, journal, list, stopped=lambda: replayer.stopped, watched=watched)
         if replayer.damage is not None:
             raise replayer.damage
-        ended = _how_it_ended(reader, journal)
+        ended = replayer.stopped or _how_it_ended(reader, journal)
+        if inspection is not None and not replayer.stopped:
+            ended += inspection.missed()
         written = None if output is None else os.fspath(output)
         return _result("replay", journal, supervisor, replayer, recorded.seed, written, ended)
 
@@ -262,6 +293,8 @@ def _supervisor(
     console: Console | None,
     counted: Recorder | Replayer | None,
     headers: Prepared,
+    *,
+    watched: Watch | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -273,21 +306,35 @@ def _supervisor(
             elapsed_s = (time.monotonic_ns() - begun_ns) / 1e9
             shown(Progress(tape.request_count, tape.token_count, returns.left, elapsed_s))
 
+    def on_begin() -> None:
+        headers.begin()
+        if watched is not None:
+            load(watched, headers)
+
     return Supervisor(
         conductor,
         starts,
         tape,
         hash_seed=hash_seed(seed),
         stdout=console.stdout,
-        on_begin=headers.begin,
+        on_begin=on_begin,
         on_progress=on_progress,
+        take_other=conductor.take if isinstance(conductor, Replayer) else None,
     )
 
 
 def _run_and_seal(
-    supervisor: Supervisor, journal: Journal, left: Callable[[], list[tape_pb2.FinalContents]]
+    supervisor: Supervisor,
+    journal: Journal,
+    left: Callable[[], list[tape_pb2.FinalContents]],
+    *,
+    stopped: Callable[[], str] = str,
+    watched: Watch | None = None,
 ) -> None:
-    """Conduct the run and seal its tape with how it ended; the error that ended it is raised."""
+    """Conduct the run and seal its tape with how it ended; the error that ended it is raised.
+
+    `stopped` says afterwards where a replay has stopped before its tape did.
+    """
     ends = {
         WorkerDied: tape_pb2.Seal.END_WORKER_DIED,
         Interrupted: tape_pb2.Seal.END_INTERRUPTED,
@@ -297,6 +344,8 @@ def _run_and_seal(
     try:
         supervisor.run()
     except BaseException as error:
+        if watched is not None and isinstance(error, RingtapeError):
+            watched.end()
         if not supervisor.began:
             journal.tape.abandon()
             if isinstance(error, Interrupted):
@@ -307,7 +356,10 @@ def _run_and_seal(
         else:
             journal.tape.close()
         raise
-    _seal(supervisor, journal, tape_pb2.Seal.END_FINISHED, "", left)
+    if watched is not None:
+        watched.end()
+    end = tape_pb2.Seal.END_STOPPED if stopped() else tape_pb2.Seal.END_FINISHED
+    _seal(supervisor, journal, end, stopped(), left)
 
 
 def _seal(

@@ -127,6 +127,10 @@ class ReplayedWorker:
             del self.ids[sequence]
             del self._kinds[sequence]
 
+    def in_flight(self) -> bool:
+        """Is there a request that the tape has come to and the kernel has not finished?"""
+        return any(sequence not in self.completed for sequence in self.ids)
+
     def take_arrived(self) -> Released:
         """The completions, in the order in which they came this time, that this has not given before.
 

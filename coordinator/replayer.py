@@ -19,6 +19,8 @@ from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.post import Post
 from ringtape.coordinator.replayed import ReplayedWorker
+from ringtape.coordinator.requests import Place
+from ringtape.coordinator.stops import Inspection
 from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.coordinator.tape.runs import CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
@@ -47,8 +49,12 @@ class Replayer:
         shared: Sequence[bool] = (),
         stall_ns: int,
         on_log: Callable[[int, str], None],
+        inspection: Inspection | None = None,
     ) -> None:
         self.done = False
+        #: Where the replay has stopped before the tape's end, in words; empty if it has not.
+        self.stopped = ""
+        self._inspection = inspection
         #: The damage that ended the tape early, if it was damage.
         self.damage: TapeDamaged | None = None
         workers = reader.header.workers
@@ -103,6 +109,8 @@ class Replayer:
     def _follow(self) -> None:
         """Go along the tape as far as the workers have come."""
         while self._run is not None:
+            if self._stops():
+                return
             run = self._run
             if isinstance(run, RequestsRun):
                 went_on = self._requests(run)
@@ -114,9 +122,25 @@ class Replayer:
             else:
                 went_on = self._note(run)
             if not went_on:
+                self._stops()
                 return
             self._next_run()
-        self.done = True
+        if not self._stops():
+            self.done = True
+
+    def _stops(self) -> bool:
+        """Has the tape come to the stop? The replay ends when all that was made up to it has completed."""
+        inspection = self._inspection
+        if inspection is None or not inspection.reached:
+            return False
+        # Whoever stands in the debugger is left to it.
+        under_way = inspection.standing or any(state.in_flight() for state in self._workers)
+        if inspection.quit or not under_way:
+            more = self._run is not None or self.damage is not None
+            self.damage = None  # the tape is whole as far as it was replayed
+            self.stopped = f"stopped {inspection.reached}; the tape {'goes on' if more else 'ends there too'}"
+            self.done = True
+        return True
 
     def _next_run(self) -> None:
         self._run = next(self._runs, None)
@@ -139,17 +163,25 @@ class Replayer:
             if state.act is None and state.waits is None:
                 return False
             first_id = run.first_id + self._offset
+            count_max = run.count - self._offset
+            if self._inspection is not None:
+                count_max = self._inspection.rows_to_stop(first_id, count_max)
+                if not count_max:
+                    return False
             if not isinstance(state.act, RequestRows):
                 words = request_in_words(self._columns(run), self._offset, self._disks)
                 raise state.divergence(words, request_id=first_id)
-            made = state.peek_requests(run.count - self._offset)
+            made = state.peek_requests(count_max)
             recorded = slice_requests(self._columns(run), self._offset, self._offset + made.count)
             state.compare_requests(recorded, made, first_id)
             self._admissions.requests(run.worker, state.made, made.columns, made.count)
             assert first_id == self._journal.next_id, "the journal counts requests as the tape does"
+            place = Place(run.worker, state.checkpoints, first_id, state.made)
             state.take_requests(made, first_id)
             self._journal.requests(run.worker, made.columns, made.count, made.at_ns)
             self._offset += made.count
+            if self._inspection is not None:
+                self._inspection.requests(made.columns, made.count, place)
         return True
 
     def _token(self, run: TokenRun) -> bool:
@@ -171,6 +203,8 @@ class Replayer:
                 f"{self._post.waiting(run.worker)} were sent"
             )
         state.compare_results(released)
+        if self._inspection is not None:
+            self._inspection.token(run.worker, run.checkpoint, released, state.ids)
         state.release(released)
         self._give_token(run, state, released)
         return True
@@ -189,6 +223,8 @@ class Replayer:
             delivered=run.delivered,
             at_ns=now_ns,
         )
+        if self._inspection is not None and self._inspection.reached:
+            return  # the program stays where it is
         token = wire_pb2.Token(
             number=run.number,
             checkpoint=state.checkpoints,
@@ -234,6 +270,17 @@ class Replayer:
             self._post.note(run.worker, outcome)
             self._journal.note(run.worker, outcome, now_ns)
             self.returns.add(run.worker, finish)
+            if self._inspection is not None:
+                self._inspection.outcome(run.worker, state.checkpoints, finish.outcome)
+        return True
+
+    def take(self, worker: int, message: wire_pb2.WorkerMessage) -> bool:
+        """Take a message that only an inspected replay gets; False if it is none of those."""
+        if self._inspection is None or not self._inspection.take(worker, message):
+            return False
+        # Nobody was late while the program stood still.
+        self._came_ns = self._now_ns()
+        self._follow()
         return True
 
     def wants(self, worker: int) -> bool:
@@ -242,6 +289,10 @@ class Replayer:
 
     def next_due_ns(self) -> int | None:
         """See `Conductor`: when the worker that the tape waits for has taken too long."""
+        if self._inspection is not None and self._inspection.standing:
+            return None
+        if self._inspection is not None and self._inspection.reached:
+            return max(self._came_ns, *self._heard_ns) + self._stall_ns
         if self._run is None:
             return None
         heard_ns = max(self._came_ns, self._heard_ns[self._run.worker])
@@ -254,6 +305,11 @@ class Replayer:
             raise self._stalled()
 
     def _stalled(self) -> Stalled:
+        if self._inspection is not None and self._inspection.reached:
+            late = next(state for state in self._workers if state.in_flight())
+            ids = _listed([id_ for sequence, id_ in late.ids.items() if sequence not in late.completed])
+            text = f"the replay has come to its stop {self._inspection.reached}, but request ids {ids} do not complete"
+            return Stalled(text, worker=late.index)
         run = self._run
         assert run is not None
         state = self._workers[run.worker]

@@ -47,6 +47,7 @@ class Supervisor:
         stdout: IO[str] | int | None,
         on_begin: Callable[[], None],
         on_progress: Callable[[], None] | None,
+        take_other: Callable[[int, wire_pb2.WorkerMessage], bool] | None = None,
     ) -> None:
         self._conductor = conductor
         self._starts = starts
@@ -55,6 +56,8 @@ class Supervisor:
         self._stdout = stdout
         self._on_begin = on_begin
         self._on_progress = on_progress
+        # Messages that are not the conductor's everyday business.
+        self._take_other = take_other
         self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
@@ -168,7 +171,7 @@ class Supervisor:
                 self._on_begin()
                 self._started_ns = time.monotonic_ns()
                 self._conductor.start(lambda index, answer: self._workers[index].send(answer))
-        else:
+        elif self._take_other is None or not self._take_other(worker.index, message):
             raise ProtocolError(f"worker {worker.index} sent {what or 'an empty message'} unasked")
 
     def _add_stack(self, error: Divergence | Stalled) -> None:

@@ -35,6 +35,8 @@ CHUNK_BYTES = 1 << 20
 # One more than 64 MiB takes, since the last chunk may be short.
 SAMPLE_CHUNKS = 65
 
+# No device asks for more.
+_READ_ALIGNMENT = 4096
 _BLKZEROOUT = 0x127F
 _ZEROS = bytearray(CHUNK_BYTES)
 
@@ -76,6 +78,31 @@ def is_zero(path: str, size: int, *, name: str = "") -> bool:
     assert size > 0, size
     with closing(_chunks_with_data(path, size, range(-(-size // CHUNK_BYTES)), name)) as chunks:
         return next(chunks, None) is None
+
+
+def read_range(path: str, offset: int, length: int, *, name: str = "") -> bytes:
+    """What the disk holds there; need not be aligned. Raises DiskError if it cannot be read."""
+    assert length > 0, length
+    try:
+        fd = _open_for_reading(path)
+    except (OSError, ValueError) as error:
+        raise explained(error, name, path) from error
+    # As O_DIRECT wants it.
+    start = offset // _READ_ALIGNMENT * _READ_ALIGNMENT
+    end = -(-(offset + length) // _READ_ALIGNMENT) * _READ_ALIGNMENT
+    memory = memoryview(mmap.mmap(-1, end - start))
+    try:
+        done = 0
+        while done < offset + length - start:
+            count = os.preadv(fd, [memory[done:]], start + done)
+            if count == 0:
+                raise disk_error(name, path, f"ends at byte {start + done}, before {offset + length}")
+            done += count
+    except OSError as error:
+        raise explained(error, name, path) from error
+    finally:
+        os.close(fd)
+    return bytes(memory[offset - start :][:length])
 
 
 def make_file(path: str, size: int, *, name: str = "") -> None:

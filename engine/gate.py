@@ -202,7 +202,12 @@ class CoordinatedGate:
     def issued(self) -> None:
         """See `Gate`."""
         if self._outbox.full:
-            self.queue.submit()
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over to the kernel, and tell, what the program did."""
+        self.queue.submit()
+        if not self._outbox.empty:
             self._send(self._outbox.take(self._now_ns()))
 
     def request_id(self, sequence: int) -> int | None:

@@ -9,6 +9,7 @@ import errno
 import mmap
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import liburing as uring
 from xxhash import xxh3_64_intdigest
@@ -17,7 +18,11 @@ from ringtape.engine.buffers import Buffers, Slot
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.ring import IN_KERNEL_MAX, Ring
+from ringtape.engine.watched import Watched
 from ringtape.proto.order import DiskOrder
+
+if TYPE_CHECKING:
+    from ringtape.engine.debugger import Debugger
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
 ZERO_PIECE_BYTES = 1 << 20
@@ -72,9 +77,14 @@ class RequestQueue:
         self.completed = 0
         # Made and not yet completed.
         self.active = 0
+        # In a replay that is looked into: who stops before a request, and who is told of it.
+        self.debugger: Debugger | None = None
+        self.watched: Watched | None = None
 
     def issue(self, request: Request, data: memoryview | bytes | None = None) -> None:
         """Take a request from the program; `data` of a write is copied here and now."""
+        if self.debugger is not None:
+            self.debugger.about_to_make(self.made)
         request.sequence = self.made
         self.made += 1
         self.active += 1
@@ -87,6 +97,8 @@ class RequestQueue:
             if self._digests:
                 request.digest = xxh3_64_intdigest(data)
         self._outbox.request(request, self.completed)
+        if self.watched is not None:
+            self.watched.made(request, data)
         if kind is not Kind.FSYNC:
             if self._shared[request.disk]:
                 self._unadmitted[request.sequence] = request
@@ -209,10 +221,11 @@ class RequestQueue:
         self.completed += 1
         self.active -= 1
         digest = 0
-        if self._digests and request.kind is Kind.READ and result > 0:
-            source = request.slot.view if request.slot is not None else request.memory[0]
-            digest = xxh3_64_intdigest(source[:result])
+        if self._digests and (read := _read_by(request)) is not None:
+            digest = xxh3_64_intdigest(read)
         self._outbox.completion(request, digest)
+        if self.watched is not None:
+            self.watched.completed(request, _read_by(request))
         order = self._orders[request.disk]
         if order is not None and request.kind is not Kind.FSYNC:
             for freed in order.remove(request):
@@ -234,3 +247,11 @@ class RequestQueue:
     def oldest(self) -> int:
         """The sequence number of the oldest request not yet released, or the next to be made."""
         return next(iter(self.outstanding), self.made)
+
+
+def _read_by(request: Request) -> memoryview | None:
+    """What a completed request has read; None if it has read nothing."""
+    if request.kind is not Kind.READ or request.result <= 0:
+        return None
+    view: memoryview = request.slot.view if request.slot is not None else request.memory[0]
+    return view[: request.result]

@@ -36,7 +36,44 @@ def task_stack(request: Request | None) -> str:
     return "\n".join(f"{task.get_name()}:\n{_format_task(task)}" for task in tasks[:STACKS_MAX])
 
 
+def program_frames() -> list[tuple[types.FrameType, int]]:
+    """The program's frames and lines, the innermost last: those that called, or of the coroutine that waits for it.
+
+    A task may have no frame of the program's: `gather(disk.read(…), …)` makes one that is the request alone. Then it
+    is the task that awaits this one, or else the program's first.
+    """
+    frames = [one for one in _frames_below(sys._getframe()) if not is_machinery(one[0])]
+    if frames:
+        return frames
+    try:
+        current = asyncio.current_task()
+    except RuntimeError:
+        return []
+    assert current is not None, "a request is made in a task"
+    tasks = sorted((task for task in asyncio.all_tasks() if task is not current), key=hash)
+    awaiting = [task for task in tasks if _awaits(task, current)]
+    for task in [*awaiting, *tasks]:
+        frames = [one for one in _frames_of(task) if not is_machinery(one[0])]
+        if frames:
+            return frames
+    return []
+
+
+def _awaits(task: Any, other: Any) -> bool:
+    """Does a task await the other: by itself, in a gather or as the owner of a task group?"""
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is other or other in getattr(waiter, "_children", ()):
+        return True
+    callbacks = [callback for callback, _ in getattr(other, "_callbacks", None) or ()]
+    owners = [getattr(callback, "__self__", None) for callback in callbacks]
+    return any(getattr(owner, "_parent_task", None) is task for owner in owners)
+
+
 def _format_task(task: asyncio.Task[Any]) -> str:
+    return _format(_frames_of(task))
+
+
+def _frames_of(task: asyncio.Task[Any]) -> list[tuple[types.FrameType, int]]:
     frames: list[tuple[types.FrameType, int]] = []
     awaited: Any = task.get_coro()
     while awaited is not None:
@@ -45,7 +82,7 @@ def _format_task(task: asyncio.Task[Any]) -> str:
             break
         frames.append((frame, frame.f_lineno))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    return _format(frames)
+    return frames
 
 
 def _frames_below(frame: types.FrameType) -> list[tuple[types.FrameType, int]]:
@@ -58,11 +95,12 @@ def _frames_below(frame: types.FrameType) -> list[tuple[types.FrameType, int]]:
 
 
 def _format(frames: list[tuple[types.FrameType, int]]) -> str:
-    shown = [(frame, line) for frame, line in frames if not _is_machinery(frame)]
+    shown = [(frame, line) for frame, line in frames if not is_machinery(frame)]
     return "".join(traceback.StackSummary.extract(iter(shown)).format())
 
 
-def _is_machinery(frame: types.FrameType) -> bool:
+def is_machinery(frame: types.FrameType) -> bool:
+    """Is this a frame of ringtape, asyncio or the start of the worker, and none of the program's?"""
     file = frame.f_code.co_filename
     # "<string>" is the line that started the worker.
     return file == "<string>" or file.startswith((_OWN, _ASYNCIO, "<frozen"))
@@ -71,7 +109,7 @@ def _is_machinery(frame: types.FrameType) -> bool:
 def where(error: BaseException) -> str:
     """`file:line` of the program's last own frame in the exception's traceback; empty if it has none."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if not _is_machinery(frame):
+        if not is_machinery(frame):
             return f"{frame.f_code.co_filename}:{line}"
     return ""
 
@@ -79,6 +117,6 @@ def where(error: BaseException) -> str:
 def program_traceback(error: BaseException) -> str:
     """The exception's traceback from the program's first own frame on."""
     tb = error.__traceback__
-    while tb is not None and _is_machinery(tb.tb_frame):
+    while tb is not None and is_machinery(tb.tb_frame):
         tb = tb.tb_next
     return "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))

@@ -32,6 +32,7 @@ from ringtape.engine.outbox import NoOutbox, Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest
 from ringtape.engine.ring import Ring
+from ringtape.engine.watched import Watched
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
 from ringtape.proto.framing import FramingError
@@ -102,6 +103,12 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         ordered=start.overlap != "race",
         shared=[disk.shared for disk in start.disks],
     )
+    if start.watched:
+        queue.watched = Watched(link, start.watched)
+    if start.breaks:
+        from ringtape.engine.debugger import Debugger
+
+        queue.debugger = Debugger(link, start.breaks, start.debugger_lock)
     loop.pin_asyncio()
     function = program.load(start.program, start.main_file)
     asynchronous = _is_asynchronous(function)
@@ -113,6 +120,8 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         if start.plain
         else CoordinatedGate(link, queue, outbox, clock, stack, mail)
     )
+    if queue.debugger is not None and isinstance(gate, CoordinatedGate):
+        queue.debugger.flush = gate.flush
     world = {
         "index": start.worker,
         "worker_count": start.workers,

@@ -316,6 +316,7 @@ class Seal(_message.Message):
         END_ERROR: _ClassVar[Seal.End]
         END_DIVERGED: _ClassVar[Seal.End]
         END_STALLED: _ClassVar[Seal.End]
+        END_STOPPED: _ClassVar[Seal.End]
     END_UNKNOWN: Seal.End
     END_FINISHED: Seal.End
     END_WORKER_DIED: Seal.End
@@ -323,6 +324,7 @@ class Seal(_message.Message):
     END_ERROR: Seal.End
     END_DIVERGED: Seal.End
     END_STALLED: Seal.End
+    END_STOPPED: Seal.End
     END_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]

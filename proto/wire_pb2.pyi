@@ -9,20 +9,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("ready", "batch", "stack", "refusal", "before", "stopped")
+    __slots__ = ("ready", "batch", "stack", "refusal", "before", "stopped", "touched")
     READY_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
+    TOUCHED_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     batch: Batch
     stack: StackAnswer
     refusal: Refusal
     before: Before
     stopped: Stopped
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., before: _Optional[_Union[Before, _Mapping]] = ..., stopped: _Optional[_Union[Stopped, _Mapping]] = ...) -> None: ...
+    touched: Touched
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., before: _Optional[_Union[Before, _Mapping]] = ..., stopped: _Optional[_Union[Stopped, _Mapping]] = ..., touched: _Optional[_Union[Touched, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("ring",)
@@ -61,12 +63,26 @@ class Before(_message.Message):
     def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Stopped(_message.Message):
-    __slots__ = ("stopped", "sequence")
+    __slots__ = ("stopped", "quit")
     STOPPED_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    QUIT_FIELD_NUMBER: _ClassVar[int]
     stopped: bool
+    quit: bool
+    def __init__(self, stopped: _Optional[bool] = ..., quit: _Optional[bool] = ...) -> None: ...
+
+class Touched(_message.Message):
+    __slots__ = ("sequence", "completed", "result", "offset", "data")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     sequence: int
-    def __init__(self, stopped: _Optional[bool] = ..., sequence: _Optional[int] = ...) -> None: ...
+    completed: bool
+    result: int
+    offset: int
+    data: bytes
+    def __init__(self, sequence: _Optional[int] = ..., completed: _Optional[bool] = ..., result: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "contents")
@@ -159,7 +175,7 @@ class CoordinatorMessage(_message.Message):
     def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "break_sequence")
+    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "breaks", "debugger_lock", "watched")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -173,7 +189,9 @@ class Start(_message.Message):
     MAIN_FILE_FIELD_NUMBER: _ClassVar[int]
     OFFLINE_FIELD_NUMBER: _ClassVar[int]
     DISTURBANCE_FIELD_NUMBER: _ClassVar[int]
-    BREAK_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BREAKS_FIELD_NUMBER: _ClassVar[int]
+    DEBUGGER_LOCK_FIELD_NUMBER: _ClassVar[int]
+    WATCHED_FIELD_NUMBER: _ClassVar[int]
     worker: int
     workers: int
     seed: int
@@ -187,8 +205,28 @@ class Start(_message.Message):
     main_file: str
     offline: bool
     disturbance: Disturbance
-    break_sequence: int
-    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., break_sequence: _Optional[int] = ...) -> None: ...
+    breaks: _containers.RepeatedCompositeFieldContainer[Break]
+    debugger_lock: str
+    watched: _containers.RepeatedCompositeFieldContainer[WatchedRange]
+    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., breaks: _Optional[_Iterable[_Union[Break, _Mapping]]] = ..., debugger_lock: _Optional[str] = ..., watched: _Optional[_Iterable[_Union[WatchedRange, _Mapping]]] = ...) -> None: ...
+
+class Break(_message.Message):
+    __slots__ = ("sequence", "text")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    text: str
+    def __init__(self, sequence: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class WatchedRange(_message.Message):
+    __slots__ = ("disk", "offset", "length")
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    disk: int
+    offset: int
+    length: int
+    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class Disturbance(_message.Message):
     __slots__ = ("seed", "completion_delay_ns_max", "checkpoint_delay_ns_max", "kernel_depth_max", "cpus")
