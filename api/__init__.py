@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ringtape.checking import CheckResult, Difference, check
     from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
     from ringtape.coordinator.requests import ReplayedRequest
     from ringtape.coordinator.watch import WatchedRequest
@@ -33,7 +34,9 @@ __all__ = [
     "AsyncDisk",
     "BlockingDisk",
     "BlockingWorker",
+    "CheckResult",
     "Console",
+    "Difference",
     "Disk",
     "DiskError",
     "Divergence",
@@ -59,6 +62,7 @@ __all__ = [
     "WatchedRequest",
     "Worker",
     "WorkerDied",
+    "check",
     "record",
     "replay",
     "run",
@@ -67,6 +71,11 @@ __all__ = [
 # Where each name is. They are loaded when they are first asked for: a worker, which imports a program that imports
 # this package, never loads the coordinator and its numpy, which would take several times as long to start.
 _HOMES = {
+    "ringtape.checking": (
+        "CheckResult",
+        "Difference",
+        "check",
+    ),
     "ringtape.coordinator.errors": (
         "Divergence",
         "ProtocolError",

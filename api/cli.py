@@ -127,6 +127,22 @@ OverlapOption = Annotated[
         help="Overlapping requests of a worker go to the disk in the order in which they were made, or race.",
     ),
 ]
+DataOption = Annotated[
+    Data,
+    typer.Option(
+        "--data",
+        help="What the tape keeps of the data read and written: digests, by which a replay finds out a read that "
+        "returns something else, or nothing but the order.",
+    ),
+]
+StallOption = Annotated[
+    float,
+    typer.Option(
+        "--stall-timeout",
+        metavar="SECONDS",
+        help="How long to wait for something that the recording had, beside ten times as long as it took then.",
+    ),
+]
 JsonOption = Annotated[
     bool,
     typer.Option(
@@ -176,14 +192,7 @@ def record(
             "--output", "-o", metavar="TAPE", help="The tape to write; one that is there is replaced."
         ),
     ] = "run.tape",
-    data: Annotated[
-        Data,
-        typer.Option(
-            "--data",
-            help="What the tape keeps of the data read and written: digests, by which a replay finds out a read that "
-            "returns something else, or nothing but the order.",
-        ),
-    ] = Data.DIGEST,
+    data: DataOption = Data.DIGEST,
     overlap: OverlapOption = Overlap.ORDER,
     json: JsonOption = False,
 ) -> int:
@@ -238,14 +247,7 @@ def replay(
             "--force", help="Go on though a disk holds something else than when the recording began."
         ),
     ] = False,
-    stall_timeout: Annotated[
-        float,
-        typer.Option(
-            "--stall-timeout",
-            metavar="SECONDS",
-            help="How long to wait for something that the recording had, beside ten times as long as it took then.",
-        ),
-    ] = 30.0,
+    stall_timeout: StallOption = 30.0,
     until: Annotated[
         str | None,
         typer.Option(
@@ -276,6 +278,15 @@ def replay(
             "after it; once for each.",
         ),
     ] = None,
+    disturb: Annotated[
+        int | None,
+        typer.Option(
+            "--disturb",
+            metavar="N",
+            show_default=False,
+            help="Replay under the conditions of the N-th replay of [bold]ringtape check[/].",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -303,6 +314,7 @@ def replay(
             break_at=breaks or (),
             watch=watch or (),
             on_watched=watched_lines(json=json) if watch else None,
+            disturb=disturb,
             console=shown,
         )
 
@@ -340,6 +352,54 @@ def run(
         )
 
     return conduct(act, json=json, tape=None, show=show_plain)
+
+
+@app.command(epilog=_RUN_CODES)
+def check(
+    program: ProgramArgument,
+    args: ArgsArgument = None,
+    disk: DiskOption = None,
+    workers: WorkersOption = 1,
+    seed: SeedOption = None,
+    runs: Annotated[int, typer.Option("--runs", metavar="N", help="How many replays.")] = 20,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="TAPE",
+            show_default="only where a replay differs",
+            help="Where to leave the tape of the recording.",
+        ),
+    ] = None,
+    data: DataOption = Data.DIGEST,
+    overlap: OverlapOption = Overlap.ORDER,
+    stall_timeout: StallOption = 30.0,
+    json: JsonOption = False,
+) -> int:
+    """Record a program once, and replay it under conditions that are different on purpose.
+
+    Completions are kept back, workers held up, fewer requests given to the kernel at once, other CPUs used. A program
+    that leaves nothing to chance is the same each time. Ends at the first replay that is not, with exit code 3.
+
+    Files that are not fresh are copied first and not changed.
+
+    [cyan]ringtape check prog.py --disk a=a.img,size=64M,fresh --workers 2[/]
+    """
+    from ringtape.cli_check import conduct_check
+
+    return conduct_check(
+        program,
+        disks=disk,
+        workers=workers,
+        seed=seed,
+        arguments=list(args or []),
+        runs=runs,
+        keep=keep,
+        data=data.value,
+        overlap=overlap.value,
+        stall_timeout_s=stall_timeout,
+        as_json=json,
+    )
 
 
 @app.command()

@@ -5,7 +5,6 @@ Errors of ringtape's own end here, as a line and a code.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -40,10 +39,7 @@ def conduct(
     """Carry out a run and show what came of it; returns the exit code. `tape` is what it writes, if anything."""
     try:
         with console.shown_run(as_json=json, progress=progress) as shown:
-            # A console script has the folder of the script on its path instead.
-            with contextlib.suppress(FileNotFoundError):
-                if os.getcwd() not in sys.path:
-                    sys.path.insert(0, os.getcwd())
+            console.find_modules_here()
             result = act(shown)
     except KeyboardInterrupt as interrupt:
         # It says what interrupted the run if it has sealed the tape.
@@ -73,14 +69,14 @@ def look(act: Callable[[], int | None]) -> int:
 
 def show_plain(result: Result) -> None:
     """The result of a plain run."""
-    console.print_facts("ran", _facts_of(result))
+    console.print_facts("ran", facts_of(result))
 
 
 def show_recording(result: Result, tape: str) -> None:
     """The result of a recording."""
     from ringtape.coordinator.tape import TapeReader
 
-    console.print_facts("recorded", _facts_of(result))
+    console.print_facts("recorded", facts_of(result))
     with TapeReader.open(tape) as reader:
         kept = [disk.name for disk in reader.header.disks if not (disk.fresh or disk.made)]
     # Begun from what they held and perhaps written: a replay would be refused.
@@ -97,7 +93,7 @@ def show_replay(result: Result) -> None:
         headline = f"exact so far: {result.ended}"
     else:
         headline = f"exact as far as the tape goes: {result.ended}"
-    console.print_facts(headline, _facts_of(result))
+    console.print_facts(headline, facts_of(result))
 
 
 def watched_lines(*, json: bool) -> Callable[[WatchedRequest], None]:
@@ -124,7 +120,8 @@ def watched_lines(*, json: bool) -> Callable[[WatchedRequest], None]:
     return show
 
 
-def _facts_of(result: Result) -> dict[str, str]:
+def facts_of(result: Result) -> dict[str, str]:
+    """What there is to say of every run."""
     rate = result.requests / result.elapsed_s if result.elapsed_s else 0
     facts = {} if result.digest is None else {"digest": result.digest}
     facts |= {

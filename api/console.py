@@ -69,6 +69,13 @@ def exit_code(error: RingtapeError) -> Exit:
     return next((code for kind, code in codes if isinstance(error, kind)), Exit.PROGRAM_RAISED)
 
 
+def find_modules_here() -> None:
+    """Let programs be found in the current folder; a console script has its own folder on the path instead."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+
+
 def one_line(text: str) -> str:
     """The text without line breaks, which a path or a program's message may bring."""
     return " ".join(line.strip() for line in text.splitlines())
@@ -233,6 +240,11 @@ class ProgressLine:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self.begin("")
+
+    def begin(self, prefix: str) -> None:
+        """A run begins, of which the line says this before all else."""
+        self._prefix = prefix
         self._samples: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_RATE_SAMPLES)
 
     def __enter__(self) -> ProgressLine:
@@ -251,7 +263,7 @@ class ProgressLine:
         rate = (progress.requests - before) / max(progress.elapsed_s - then_s, 1e-9)
         workers = "1 worker" if progress.workers == 1 else f"{progress.workers} workers"
         line = (
-            f"{progress.requests:,} requests, {rate:,.0f}/s, {workers} running, "
+            f"{self._prefix}{progress.requests:,} requests, {rate:,.0f}/s, {workers} running, "
             f"checkpoint {progress.checkpoints:,}, {progress.elapsed_s:.0f} s"
         )
         self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)

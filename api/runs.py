@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from ringtape import disks as disk_setup
+from ringtape.conditions import conditions_of
 from ringtape.coordinator.batches import BatchChecker
 from ringtape.coordinator.conductor import Conductor
 from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
@@ -68,10 +69,12 @@ class Console:
     Attributes:
         stdout: what the workers' standard output goes to; None is this process's own.
         on_progress: called some ten times a second while the programs run.
+        on_log: called with the worker and the text of what a program logs; None logs it.
     """
 
     stdout: IO[str] | int | None = None
     on_progress: Callable[[Progress], None] | None = None
+    on_log: Callable[[int, str], None] | None = None
 
 
 def run(
@@ -96,7 +99,7 @@ def run(
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
-        conductor = PlainConductor(workers, _log)
+        conductor = PlainConductor(workers, _log_of(console))
         supervisor = _supervisor(
             conductor, setting.starts(plain=True, level=0), NullTape(), seed, console, None, headers
         )
@@ -172,7 +175,9 @@ def record(
         checker = BatchChecker(
             disks=len(headers), workers=workers, digests=level == messages_pb2.DATA_LEVEL_DIGEST
         )
-        recorder = Recorder(journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log)
+        recorder = Recorder(
+            journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log_of(console)
+        )
         starts = setting.starts(plain=False, level=level)
         supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
         _run_and_seal(supervisor, journal, lambda: _left(headers))
@@ -192,6 +197,7 @@ def replay(
     break_at: Iterable[int | str] = (),
     watch: Iterable[str] = (),
     on_watched: Callable[[WatchedRequest], None] | None = None,
+    disturb: int | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -213,6 +219,7 @@ def replay(
         watch: ranges of disks, "DISK:OFFSET:LENGTH", to tell `on_watched` of.
         on_watched: called with each request that touches a watched range, in the order of their ids, with the
             range's digest before and after it.
+        disturb: replay under the conditions that the replay of this number has in a `check`.
         console: for those who show runs on a terminal.
 
     Returns:
@@ -238,6 +245,7 @@ def replay(
         found = program_of(recorded, program)
         check_available()
         seal = reader.find_seal()
+        conditions = None if disturb is None else conditions_of(recorded, seal, disturb)
         left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
         with (
             _interruptible(),
@@ -264,11 +272,13 @@ def replay(
                 BatchChecker(disks=len(headers), workers=recorded.workers, digests=digests),
                 shared=setting.shared,
                 stall_ns=int(stall_timeout_s * 1e9),
-                on_log=_log,
+                on_log=_log_of(console),
                 inspection=inspection,
             )
             starts = setting.starts(plain=False, level=recorded.data)
             for start in starts:
+                if conditions is not None:
+                    start.disturbance.CopyFrom(conditions.disturbances[start.worker])
                 start.breaks.extend(breaks.get(start.worker, ()))
                 start.debugger_lock = debugger_lock
                 start.watched.extend(watched.merged() if watched is not None else ())
@@ -453,6 +463,10 @@ def _check_tape_path(tape: StrPath, headers: list[tape_pb2.DiskHeader]) -> None:
                 raise TapeError(
                     f"{os.fspath(tape)} is disk {header.name!r} of this run and cannot be its tape"
                 )
+
+
+def _log_of(console: Console | None) -> Callable[[int, str], None]:
+    return _log if console is None or console.on_log is None else console.on_log
 
 
 def _log(worker: int, text: str) -> None:

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from xxhash import xxh3_128_digest
@@ -90,7 +90,8 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     clock.started_at_ns = start.started_at_ns
     files = [open_disk(disk.path, direct=disk.direct) if disk.used else -1 for disk in start.disks]
     buffers = Buffers()
-    ring = Ring(files, buffers)
+    disturbed = start.disturbance if start.HasField("disturbance") else None
+    ring = Ring(files, buffers) if disturbed is None else _disturbed_ring(files, buffers, disturbed)
     ring.watch_link(link.fd)
     digests = start.data == messages_pb2.DATA_LEVEL_DIGEST and not start.plain
     outbox = NoOutbox() if start.plain else Outbox(digests=digests)
@@ -115,11 +116,14 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     stack = stacks.task_stack if asynchronous else stacks.thread_stack
     mail = AsyncMail() if asynchronous else BlockingMail()
     gate: CoordinatedGate | PlainGate
-    gate = (
-        PlainGate(link, queue, clock, mail)
-        if start.plain
-        else CoordinatedGate(link, queue, outbox, clock, stack, mail)
-    )
+    if start.plain:
+        gate = PlainGate(link, queue, clock, mail)
+    elif disturbed is not None and disturbed.checkpoint_delay_ns_max:
+        from ringtape.engine.disturbance import SlowedGate
+
+        gate = SlowedGate(disturbed, link, queue, outbox, clock, stack, mail)
+    else:
+        gate = CoordinatedGate(link, queue, outbox, clock, stack, mail)
     if queue.debugger is not None and isinstance(gate, CoordinatedGate):
         queue.debugger.flush = gate.flush
     world = {
@@ -141,6 +145,13 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     gate.finish(outcome, pickled)
+
+
+def _disturbed_ring(files: Sequence[int], buffers: Buffers, disturbance: wire_pb2.Disturbance) -> Ring:
+    from ringtape.engine.disturbance import DisturbedRing, settle
+
+    settle(disturbance)
+    return DisturbedRing(files, buffers, disturbance)
 
 
 def _is_asynchronous(function: Callable[..., Any]) -> bool:
