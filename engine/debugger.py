@@ -1,13 +1,13 @@
 """A program's breakpoints: pdb at the program's own line that is about to make a request, on the terminal.
 
 It looks and does not touch: the program goes on from a breakpoint as if it had not stood there. One worker at a
-time has the terminal; the others wait for it. Loaded only in workers that have breakpoints, before the program's folder
-is on the path, where a program may be called `cmd.py`.
+time has the terminal; the others wait for it. Loaded only in workers that have breakpoints.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dis
 import fcntl
 import os
 import pdb
@@ -108,6 +108,14 @@ class _Pdb(pdb.Pdb):
         for frame, _ in frames:
             frame.f_trace = self.trace_dispatch
         sys.settrace(self.trace_dispatch)
+
+    def dispatch_return(self, frame: types.FrameType, arg: Any) -> Any:
+        """As pdb does, but `next` at the end of a coroutine comes back too: pdb takes it for a wait."""
+        if frame is self.stopframe and self.stoplineno != -1:
+            opcode = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if opcode.startswith("RETURN_"):
+                self.set_step()
+        return super().dispatch_return(frame, arg)
 
     def user_exception(self, frame: types.FrameType, exc_info: Any) -> None:
         """Prompt at an exception; the StopIteration by which a coroutine gives its value is none to a user."""

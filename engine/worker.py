@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from xxhash import xxh3_128_digest
 
@@ -36,6 +36,9 @@ from ringtape.engine.watched import Watched
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
 from ringtape.proto.framing import FramingError
+
+if TYPE_CHECKING:
+    from ringtape.engine.debugger import Debugger
 
 _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10
@@ -107,9 +110,7 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     if start.watched:
         queue.watched = Watched(link, start.watched)
     if start.breaks:
-        from ringtape.engine.debugger import Debugger
-
-        queue.debugger = Debugger(link, start.breaks, start.debugger_lock)
+        queue.debugger = _debugger(link, start)
     loop.pin_asyncio()
     function = program.load(start.program, start.main_file)
     asynchronous = _is_asynchronous(function)
@@ -145,6 +146,16 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     gate.finish(outcome, pickled)
+
+
+def _debugger(link: Link, start: wire_pb2.Start) -> Debugger:
+    # pdb needs the standard library's own `cmd` and `code`, and a user may have programs of these names.
+    sys.path.insert(0, os.path.dirname(os.__file__))
+    try:
+        from ringtape.engine.debugger import Debugger
+    finally:
+        del sys.path[0]
+    return Debugger(link, start.breaks, start.debugger_lock)
 
 
 def _disturbed_ring(files: Sequence[int], buffers: Buffers, disturbance: wire_pb2.Disturbance) -> Ring:
