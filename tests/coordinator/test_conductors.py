@@ -29,6 +29,7 @@ from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import Fifo, Queued, ReleasePolicy
 from ringtape.coordinator.recorder import Recorder
 from ringtape.coordinator.replayer import Replayer
+from ringtape.coordinator.stops import Inspection, Stop
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import Stalled
@@ -359,9 +360,13 @@ def tape(tmp_path: Path) -> Iterator[TapeReader]:
         yield reader
 
 
-def replayer_of(tape: TapeReader, *, stall_ns: int) -> tuple[Replayer, list[wire_pb2.CoordinatorMessage]]:
+def replayer_of(
+    tape: TapeReader, *, stall_ns: int, inspection: Inspection | None = None
+) -> tuple[Replayer, list[wire_pb2.CoordinatorMessage]]:
     sent: list[wire_pb2.CoordinatorMessage] = []
-    replayer = Replayer(tape, Journal(NullTape(), 1), checker(), stall_ns=stall_ns, on_log=no_log)
+    replayer = Replayer(
+        tape, Journal(NullTape(), 1), checker(), stall_ns=stall_ns, on_log=no_log, inspection=inspection
+    )
     replayer.start(lambda worker, message: sent.append(message))
     return replayer, sent
 
@@ -416,6 +421,57 @@ def test_a_worker_that_does_not_come_to_what_the_tape_has_is_a_stall(tape: TapeR
     with pytest.raises(Stalled, match=r"request id 3, fsync on disk 'b'; completed and queued: 1$") as caught:
         replayer.tick(due_ns)
     assert caught.value.worker == 0
+
+
+def stopped(**fields: bool) -> wire_pb2.WorkerMessage:
+    return wire_pb2.WorkerMessage(stopped=wire_pb2.Stopped(**fields))
+
+
+def test_nothing_is_a_stall_while_a_program_stands_in_the_debugger(tape: TapeReader) -> None:
+    replayer, _ = replayer_of(tape, stall_ns=1_000_000, inspection=Inspection(["a", "b"]))
+    assert replayer.next_due_ns() is not None
+    assert replayer.take(0, stopped(stopped=True))
+    assert replayer.next_due_ns() is None
+    replayer.tick(10**18)
+    assert replayer.take(0, stopped(stopped=False))
+    due_ns = replayer.next_due_ns()
+    assert due_ns is not None
+    with pytest.raises(Stalled):
+        replayer.tick(due_ns)
+
+
+def test_a_replay_that_nobody_looks_into_takes_no_other_messages(tape: TapeReader) -> None:
+    replayer, _ = replayer_of(tape, stall_ns=10**15)
+    assert not replayer.take(0, stopped(stopped=True))
+    replayer, _ = replayer_of(tape, stall_ns=10**15, inspection=Inspection(["a", "b"]))
+    assert not replayer.take(0, wire_pb2.WorkerMessage(touched=wire_pb2.Touched()))
+
+
+def test_a_stop_waits_for_what_was_made_before_it_and_for_nothing_else(tape: TapeReader) -> None:
+    inspection = Inspection(["a", "b"], stop=Stop(request_id=3))
+    replayer, sent = replayer_of(tape, stall_ns=1_000_000, inspection=inspection)
+    # What it makes after the stop may be what it likes: the tape is not compared any more.
+    made = [*ROWS[:3], (1, 0, 0, 0, 4096, 0, 0)]
+    replayer.batch(0, wire_pb2.Batch(requests=requests(made), completions=completions(0, 3), checkpoint=WAIT))
+    assert not replayer.done
+    replayer.batch(0, wire_pb2.Batch(completions=completions(2)))
+    due_ns = replayer.next_due_ns()
+    assert due_ns is not None
+    with pytest.raises(Stalled, match=r"after request id 3, .* but request ids 2 do not complete$"):
+        replayer.tick(due_ns)
+    replayer.batch(0, wire_pb2.Batch(completions=completions(1)))
+    assert replayer.done
+    assert replayer.stopped.startswith("stopped after request id 3, fsync on disk 'b', by worker 0")
+    assert len(sent) == 1, "no token after the stop"
+
+
+def test_quitting_the_debugger_waits_for_nobody(tape: TapeReader) -> None:
+    replayer, _ = replayer_of(tape, stall_ns=1_000_000, inspection=Inspection(["a", "b"]))
+    replayer.batch(0, wire_pb2.Batch(requests=requests(ROWS[:3])))
+    replayer.take(0, stopped(stopped=True))
+    replayer.take(0, stopped(quit=True))
+    assert replayer.done
+    assert replayer.stopped == "stopped where worker 0 stood in the debugger; the tape goes on"
 
 
 @pytest.mark.parametrize("what", ["requests", "notes"])

@@ -20,10 +20,12 @@ from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Buffers
 from ringtape.engine.disks import open_disk, probe
+from ringtape.engine.disturbance import DisturbedRing
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import FLAG_FUA, Kind, Request
 from ringtape.engine.ring import Ring
+from ringtape.proto import wire_pb2
 from tests.proto.test_order import conflict
 
 BLOCK = 4096
@@ -184,5 +186,48 @@ def test_requests_that_do_not_conflict_are_in_the_kernel_together() -> None:
             while run.queue.active:
                 run.queue.wait()
                 run.reap()
+        finally:
+            run.close()
+
+
+class DisturbedRun(Run):
+    """The same on a ring that keeps completions back."""
+
+    def __init__(self, paths: list[Path], disturbance: wire_pb2.Disturbance) -> None:
+        super().__init__(paths)
+        self.ring.close()
+        buffers = Buffers(8 * BLOCK)
+        ring = DisturbedRing(self.fds, buffers, disturbance)
+        self.ring = ring  # type: ignore[assignment]
+        self.queue = RequestQueue(ring, buffers, [False, False], self.outbox, digests=True, ordered=True)
+
+
+def test_completions_that_are_kept_back_all_come_and_in_another_order() -> None:
+    disturbance = wire_pb2.Disturbance(seed=1, completion_delay_ns_max=2_000_000, kernel_depth_max=8)
+    with files() as paths:
+        run = DisturbedRun(paths, disturbance)
+        try:
+            for block in range(32):
+                run.issue(Kind.READ, block % 2, block, 1, False)
+            finished: list[int] = []
+            while run.queue.active:
+                run.queue.wait()
+                assert len(run.queue._in_kernel) <= 8
+                finished += [request.sequence for request in run.reap()]
+        finally:
+            run.close()
+    assert sorted(finished) == list(range(32))
+    assert finished != sorted(finished)
+
+
+def test_a_wait_ends_at_its_timeout_though_completions_are_kept_back() -> None:
+    with files() as paths:
+        run = DisturbedRun(paths, wire_pb2.Disturbance(seed=1, completion_delay_ns_max=1 << 62))
+        try:
+            run.issue(Kind.READ, 0, 0, 1, False)
+            run.queue.wait()
+            assert run.reap() == []
+            run.queue.wait(1_000_000)
+            assert run.reap() == []
         finally:
             run.close()

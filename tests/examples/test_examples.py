@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,32 @@ def test_replays_are_the_recording_on_block_devices(tmp_path: Path) -> None:
             Disk(disk, device, fresh=True) for disk, device in zip(DISKS["pipeline"], devices, strict=True)
         ]
         check_replays(record("pipeline", disks, tape, workers=2), tape)
+
+
+# Found, so that a new example cannot be forgotten.
+EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+# Each disturbance by itself, and some together.
+CHECK_REPLAYS = 5
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_leaves_nothing_to_chance(name: str, tmp_path: Path) -> None:
+    """The determinism check, on disks as the example itself says in its docstring how to record it."""
+    program = FOLDER / f"{name}.py"
+    command = re.search(rf"ringtape record examples/{name}\.py (.*)", program.read_text())
+    assert command, f"{name} does not say how it is recorded"
+    disks = [Disk.parse(text) for text in re.findall(r"--disk (\S+)", command[1])]
+    assert disks
+    result = ringtape.check(
+        str(program),
+        disks=[replace(disk, path=tmp_path / disk.path) for disk in disks],
+        workers=2,
+        runs=CHECK_REPLAYS,
+        console=ringtape.Console(stdout=subprocess.DEVNULL),
+    )
+    result.raise_for_difference()
+    result.recorded.raise_for_failures()
+    assert (result.runs, result.recorded.ended) == (CHECK_REPLAYS, "finished")
 
 
 @pytest.mark.parametrize("name", DISKS)
