@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ringtape.runs import Console
 
 
+class _OutputFailed(Exception):
+    """Standard output takes no more lines while a run is under way; the cause is the OSError."""
+
+
 def disks_of(texts: list[str] | None) -> list[Disk]:
     """What `--disk` named, in that order."""
     from ringtape.disks import Disk
@@ -44,6 +48,9 @@ def conduct(
     except KeyboardInterrupt as interrupt:
         # It says what interrupted the run if it has sealed the tape.
         return console.interrupted(tape if interrupt.args else None)
+    except _OutputFailed as failure:
+        assert isinstance(failure.__cause__, OSError)
+        return console.output_failed(failure.__cause__)
     except RingtapeError as error:
         return console.fail(error)
     try:
@@ -111,11 +118,14 @@ def watched_lines(*, json: bool) -> Callable[[WatchedRequest], None]:
             result = ", not completed"
         elif one.result < 0 or (request.kind in ("read", "write") and one.result != request.length):
             result = f", result {one.result}"
-        print(
+        line = (
             f"w{request.worker:<3} c{request.checkpoint:<6} request {request.id}: {what}{result}; "
-            f"{one.range} {digest(one.before)} -> {digest(one.after)}",
-            file=out,
+            f"{one.range} {digest(one.before)} -> {digest(one.after)}"
         )
+        try:
+            print(line, file=out)
+        except OSError as error:
+            raise _OutputFailed from error
 
     return show
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from xxhash import xxh3_64_intdigest
 import ringtape
 from ringtape import Disk, ReplayedRequest, UsageError, WatchedRequest
 from ringtape.coordinator.tape import RequestRow, TapeReader, TokenRow, iter_rows
+from tests.api.command_line import SCRIPT, plain_environment
+from tests.api.command_line import ringtape as script
 from tests.programs import inspected
 from tests.programs.inspected import BLOCK, WRITES, fill
 
@@ -189,6 +194,37 @@ def test_a_watched_range_is_what_the_disk_holds(tmp_path: Path) -> None:
         assert [one.result for one in told] == [2 * BLOCK, 3 * BLOCK, 0, 2 * BLOCK, 0]
         digests = [(xxh3_64_intdigest(before), xxh3_64_intdigest(after)) for before, after in held]
         assert [(one.before, one.after) for one in told] == digests
+
+
+def test_the_command_prints_a_line_for_each_and_ends_when_nobody_reads_on(tape: Path) -> None:
+    command = ("replay", "run.tape", "--watch", "a:0:4K", "--watch", "a:48K:1")
+    done = script(*command, cwd=tape.parent)
+    first, second, *rest = done.stdout.splitlines()
+    lines = re.compile(
+        r"w([01])   c0      request \d: write a offset (\d+) length 4096; a:\2:(\d+) [0-9a-f]{16} -> [0-9a-f]{16}"
+    )
+    found = [lines.fullmatch(line) for line in (first, second)]
+    assert sorted(one.groups() for one in found if one) == [("0", "0", "4096"), ("1", "49152", "1")]
+    assert rest[0] == "exact: same digest as the recording"
+    as_json = script(*command, "--json", cwd=tape.parent)
+    assert json.loads(as_json.stdout)["ended"] == "finished"
+    assert as_json.stderr.splitlines() == [first, second]
+    # Nobody reads: the first line that is written through ends the replay, and that is no error.
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [SCRIPT, *command]
+    environment = plain_environment() | {"PYTHONUNBUFFERED": "1"}
+    with os.fdopen(writer, "w") as out:
+        unread = subprocess.run(
+            words,
+            cwd=tape.parent,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (unread.returncode, unread.stderr) == (0, "")
 
 
 def test_a_large_watched_request_comes_in_pieces(tmp_path: Path) -> None:
