@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ async def main(io):
     await asyncio.gather(disk.read(0, 4096), disk.read(4096, 4096))
     async with asyncio.TaskGroup() as group:
         group.create_task(disk.read(0, 4096))
+    await asyncio.create_task(put(disk, base + 3))
     return base
 
 
@@ -54,6 +56,17 @@ def blocking(io):
         io.disk("a").write(place * 4096, bytes(4096))
         total += place
     return total
+
+
+def spins(io):
+    import os
+
+    io.disk("a").write(0, bytes(4096))
+    if not os.path.exists("recording"):
+        print("spinning", flush=True)
+    while not os.path.exists("recording"):
+        pass
+    io.disk("a").write(0, bytes(4096))
 """
 
 
@@ -177,11 +190,16 @@ def test_it_stands_at_the_program_s_own_line_and_goes_on_exactly(folder: Path, s
 def test_a_request_that_a_task_makes_by_itself_is_shown_where_it_is_awaited(
     folder: Path, sessions: list[Typed]
 ) -> None:
-    gathered, _, grouped = ids_of(folder, 1)[-3:]
+    gathered, _, grouped, _ = ids_of(folder, 1)[-4:]
     words = ("replay", "run.tape", "--break", str(grouped), "--break", str(gathered))
     session = start(sessions, folder, SCRIPT, *words)
     assert "cmd.py(16)main()\n-> await asyncio.gather(" in session.until(PROMPT)
     assert "cmd.py(17)main()\n-> async with asyncio.TaskGroup() as group:\n" in session.type("c")
+    # In a task of its own: what runs the task is not shown.
+    session.type("break 7")
+    assert "cmd.py(7)put()\n" in session.type("c")
+    where = session.type("where")
+    assert where.count("\n-> ") == 1 and "asyncio" not in where and "ringtape" not in where
     session.type("c", then="exact: same digest as the recording\n")
     session.end()
 
@@ -203,7 +221,7 @@ def test_quitting_ends_the_replay_and_gives_the_terminal_back(folder: Path, sess
     # A shell without job control leaves the terminal as it finds it: it can read only if it was given back.
     lines = f"{SCRIPT} replay blocking.tape --break 2; echo code $?; read line; echo read $line"
     session = start(sessions, folder, "bash", "-c", lines)
-    assert "cmd.py(25)blocking()\n" in session.until(PROMPT)
+    assert "cmd.py(26)blocking()\n" in session.until(PROMPT)
     assert "\n0\n" in session.type("p total")
     shown = session.type("q", then="code 0\n")
     assert "exact so far: stopped where worker 0 stood in the debugger; the tape goes on\n" in shown
@@ -213,6 +231,34 @@ def test_quitting_ends_the_replay_and_gives_the_terminal_back(folder: Path, sess
     session.end()
 
 
+def test_a_worker_that_dies_in_the_debugger_leaves_the_terminal_to_the_run(
+    folder: Path, sessions: list[Typed]
+) -> None:
+    lines = f"{SCRIPT} replay blocking.tape --break 2; echo code $?; read line; echo read $line"
+    session = start(sessions, folder, "bash", "-c", lines)
+    session.until(PROMPT)
+    shown = session.type("import os; os.kill(os.getpid(), 9)", then="code 1\n")
+    assert "ringtape: error: worker 0 (pid " in shown and "was killed by SIGKILL" in shown
+    session.send("again\n")
+    session.until("read again\n")
+    session.end()
+
+
+def test_ctrl_c_is_the_run_s_again_when_the_program_goes_on(folder: Path, sessions: list[Typed]) -> None:
+    recording = folder / "recording"
+    recording.touch()
+    disk = Disk("a", folder / "spins.img", size="64K", fresh=True)
+    with chdir(folder):
+        ringtape.record(f"{folder / 'cmd.py'}:spins", disks=[disk], tape="spins.tape").raise_for_failures()
+    recording.unlink()
+    session = start(sessions, folder, SCRIPT, "replay", "spins.tape", "--break", "1")
+    session.until(PROMPT)
+    session.type("c", then="spinning\n")
+    session.send("\x03")
+    session.until("ringtape: interrupted")
+    session.end(130)
+
+
 def test_every_request_that_touches_a_watched_range_has_a_breakpoint(
     folder: Path, sessions: list[Typed]
 ) -> None:
@@ -220,10 +266,10 @@ def test_every_request_that_touches_a_watched_range_has_a_breakpoint(
     session = start(sessions, folder, SCRIPT, *words)
     assert "is about to make request id 2, write of 4096 bytes at 4096 on disk 'a'\n" in session.until(PROMPT)
     # Breakpoints of pdb's own work beside them.
-    session.type("break 27")
+    session.type("break 28")
     stopped = session.type("c")
     assert "request 2: write a offset 4096 length 4096; a:4096:4096 " in session.told
-    assert "cmd.py(27)blocking()\n-> return total\n" in stopped
+    assert "cmd.py(28)blocking()\n-> return total\n" in stopped
     session.type("c", then="exact: same digest as the recording\n")
     assert session.end().count("is about to make") == 0
 
