@@ -109,7 +109,7 @@ class Replayer:
     def _follow(self) -> None:
         """Go along the tape as far as the workers have come."""
         while self._run is not None:
-            if self._stops():
+            if self._inspection is not None and self._stops():
                 return
             run = self._run
             if isinstance(run, RequestsRun):

@@ -196,6 +196,27 @@ def test_a_watched_range_is_what_the_disk_holds(tmp_path: Path) -> None:
         assert [(one.before, one.after) for one in told] == digests
 
 
+@pytest.mark.parametrize("until", [None, 9])
+def test_on_a_shared_disk_ids_are_the_order_of_what_it_holds(until: int | None, tmp_path: Path) -> None:
+    disk = Disk("a", tmp_path / "a.img", size=4 * BLOCK, fresh=True)
+    tape = tmp_path / "run.tape"
+    ringtape.record(inspected.races, disks=[disk], workers=2, tape=tape).raise_for_failures()
+    seen: list[WatchedRequest] = []
+    ringtape.replay(tape, watch=[f"a:{BLOCK}:{BLOCK}"], on_watched=seen.append, until=until, disturb=3)
+    assert len(seen) == (until or 24)
+    held = xxh3_64_intdigest(bytes(BLOCK))
+    for one in seen:
+        assert one.before == held
+        if one.request.kind == "write":
+            # A worker's even requests are its writes.
+            held = xxh3_64_intdigest(fill(one.request.worker, one.request.sequence // 2))
+        assert one.after == held, "a read has returned what the copy holds"
+    # What comes after a stop is not admitted to a shared disk.
+    with (tmp_path / "a.img").open("rb") as file:
+        file.seek(BLOCK)
+        assert xxh3_64_intdigest(file.read(BLOCK)) == held
+
+
 def test_the_command_prints_a_line_for_each_and_ends_when_nobody_reads_on(tape: Path) -> None:
     command = ("replay", "run.tape", "--watch", "a:0:4K", "--watch", "a:48K:1")
     done = script(*command, cwd=tape.parent)

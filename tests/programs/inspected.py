@@ -90,3 +90,10 @@ def large(io: Any) -> None:
     disk = io.disk("a")
     disk.write(0, pattern(io.arguments))
     disk.read(0, io.arguments)
+
+
+async def races(io: Any) -> None:
+    """Two workers write and read one block: which is first is left to the run."""
+    disk = io.disk("a")
+    for number in range(6):
+        await asyncio.gather(disk.write(BLOCK, fill(io.index, number)), disk.read(0, 2 * BLOCK))
