@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Stalled,
         TapeDamaged,
         TapeError,
+        TraceError,
     )
     from ringtape.results import Failure, ProgramFailed, Result
     from ringtape.runs import Console, Progress, record, replay, run
@@ -50,6 +51,7 @@ __all__ = [
     "Stalled",
     "TapeDamaged",
     "TapeError",
+    "TraceError",
     "UnknownDisk",
     "Unrecorded",
     "UsageError",
@@ -93,6 +95,7 @@ _HOMES = {
         "Stalled",
         "TapeDamaged",
         "TapeError",
+        "TraceError",
     ),
     "ringtape.results": (
         "Failure",
