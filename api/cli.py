@@ -14,6 +14,7 @@ import typer
 
 from ringtape import console
 from ringtape.cli_runs import conduct, disks_of, look, show_plain, show_recording, show_replay
+from ringtape.cli_trace import trace_app
 from ringtape.console import Exit
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 tape_app = typer.Typer(help="Look into a tape.")
 app.add_typer(tape_app, name="tape")
+app.add_typer(trace_app, name="trace")
 
 
 class Data(enum.StrEnum):
