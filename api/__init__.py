@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Stalled,
         TapeDamaged,
         TapeError,
+        TraceError,
     )
     from ringtape.results import Failure, ProgramFailed, Result
     from ringtape.runs import Console, Progress, record, replay, run
@@ -56,6 +57,7 @@ __all__ = [
     "Stalled",
     "TapeDamaged",
     "TapeError",
+    "TraceError",
     "UnknownDisk",
     "Unrecorded",
     "UsageError",
@@ -108,6 +110,7 @@ _HOMES = {
         "Stalled",
         "TapeDamaged",
         "TapeError",
+        "TraceError",
     ),
     "ringtape.results": (
         "Failure",

@@ -22,6 +22,7 @@ from ringtape.cli_runs import (
     show_replay,
     watched_lines,
 )
+from ringtape.cli_trace import trace_app
 from ringtape.console import Exit
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 tape_app = typer.Typer(help="Look into a tape.")
 app.add_typer(tape_app, name="tape")
+app.add_typer(trace_app, name="trace")
 
 
 class Data(enum.StrEnum):

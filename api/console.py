@@ -27,6 +27,7 @@ from ringtape.proto.errors import (
     Stalled,
     TapeDamaged,
     TapeError,
+    TraceError,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def exit_code(error: RingtapeError) -> Exit:
         (DiskError, Exit.UNUSABLE),
         (ProgramError, Exit.UNUSABLE),
         (TapeError, Exit.UNUSABLE),
+        (TraceError, Exit.UNUSABLE),
         (UsageError, Exit.UNUSABLE),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), Exit.PROGRAM_RAISED)

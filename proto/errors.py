@@ -25,6 +25,10 @@ class TapeDamaged(TapeError):
     """A tape whose contents do not hold together; what comes before the damage is readable."""
 
 
+class TraceError(RingtapeError):
+    """A trace that cannot be read or converted; the message names the file, and the line if it is about one."""
+
+
 class Stalled(RingtapeError):
     """Something that is waited for does not come; the message names it and what is there instead.
 

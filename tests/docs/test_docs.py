@@ -45,7 +45,7 @@ _FENCE = re.compile(
 _FILE_NAME = re.compile(r"# ([\w-]+\.py)\n")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(
-    r"\bringtape(?: (?:record|replay|check|run|tape|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
+    r"\bringtape(?: (?:record|replay|check|run|tape|trace|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
     re.MULTILINE,
 )
 _PATH = re.compile(r"(?<![\w.~/:<*])/(?:[\w.*-]+/)*[\w.*-]+")
@@ -142,6 +142,10 @@ def test_the_tutorial_can_be_followed(part: str, tmp_path: Path) -> None:
     blocks = list(blocks_of(TUTORIAL))
     (border,) = (number for number, block in enumerate(blocks) if block.file_name == "test_slots.py")
     follow(blocks[:border] if part == "from the beginning" else blocks[border:], tmp_path)
+
+
+def test_the_guide_to_traces_can_be_followed(tmp_path: Path) -> None:
+    follow(blocks_of(ROOT / "docs" / "traces.md"), tmp_path)
 
 
 def test_the_program_in_the_readme_runs_as_pasted(tmp_path: Path) -> None:

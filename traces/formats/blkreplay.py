@@ -1,0 +1,55 @@
+"""Loads of blkreplay: text between semicolons below a free-text head, times in seconds with a fraction.
+
+`start ; sector ; length ; op ; replay_delay ; replay_duration`, below a line that says so; sector and length count 512
+bytes. An op is what blkparse called it: `R`, `W`, or these with letters behind (`RA` is a read ahead). A load has one
+device, without a name: it is called `disk`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ringtape.traces.columns import READ, SECTOR, WRITE
+from ringtape.traces.devices import Devices
+from ringtape.traces.formats.base import SECTOR_MAX, Head, Options, Requests, TextFormat, check_fields
+from ringtape.traces.lines import Lines, split_spaces
+
+_START, _SECTOR, _LENGTH, _OP = range(4)
+_FIELDS = 4
+_HEADLINE = re.compile(rb"^[ \t]*start[ \t]*;[ \t]*sector[^\n]*$", re.MULTILINE)
+_LINE = re.compile(rb"\d+(?:\.\d*)?\s*;\s*\d+\s*;\s*\d+\s*;\s*[RW]")
+_DEVICE = "disk"
+
+
+class Blkreplay(TextFormat):
+    name = "blkreplay"
+
+    def __init__(self, devices: Devices, options: Options, head: Head) -> None:
+        super().__init__(devices, options, head)
+        headline = _HEADLINE.search(head.data)
+        # The number of the line that names the columns: up to it everything is free text.
+        self._head_lines = head.data.count(b"\n", 0, headline.start()) + 1 if headline else 0
+
+    @classmethod
+    def matches(cls, head: Head) -> bool:
+        return _HEADLINE.search(head.data) is not None or head.mostly(_LINE)
+
+    def split(self, data: bytes, first_number: int) -> Lines:
+        lines = Lines(data, first_number, split_spaces(_FIELDS, semicolons=True))
+        if first_number <= self._head_lines:
+            lines = lines.select(lines.rows >= self._head_lines + 1 - first_number)
+        lines = lines.without_blank()
+        check_fields(lines, _FIELDS, more=True)
+        return lines
+
+    def requests(self, lines: Lines) -> Requests:
+        return Requests(
+            lines,
+            ticks=lines.decimal_ns(_START, "start", 10**9),
+            kind=lines.initial(_OP, "op", {b"R": READ, b"W": WRITE}),
+            offset=lines.limited(_SECTOR, "sector", SECTOR_MAX, SECTOR),
+            length=lines.limited(_LENGTH, "length", SECTOR_MAX, SECTOR),
+            device=lambda rows: np.full(len(rows), self.devices.index(_DEVICE), dtype=np.uint16),
+        )
