@@ -14,6 +14,7 @@ from ringtape import disks as disk_setup
 from ringtape.coordinator.batches import BatchChecker
 from ringtape.coordinator.conductor import Conductor
 from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
+from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.plain import PlainConductor
 from ringtape.coordinator.policy import Fifo
@@ -244,8 +245,11 @@ def replay(
                 stall_ns=int(stall_timeout_s * 1e9),
                 on_log=_log,
             )
-            starts = setting.starts(plain=False, level=recorded.data)
-            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer, headers)
+            faults = Faults.of_tape(reader)
+            starts = setting.starts(plain=False, level=recorded.data, faults=faults)
+            supervisor = _supervisor(
+                replayer, starts, sink, recorded.seed, console, replayer, headers, faults=faults
+            )
             _run_and_seal(supervisor, journal, list)
         if replayer.damage is not None:
             raise replayer.damage
@@ -262,6 +266,8 @@ def _supervisor(
     console: Console | None,
     counted: Recorder | Replayer | None,
     headers: Prepared,
+    *,
+    faults: Faults | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -281,6 +287,7 @@ def _supervisor(
         stdout=console.stdout,
         on_begin=headers.begin,
         on_progress=on_progress,
+        faults=faults,
     )
 
 
