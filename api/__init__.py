@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TapeError,
     )
     from ringtape.results import Failure, ProgramFailed, Result
+    from ringtape.rewinding import RewoundDisk, rewind
     from ringtape.runs import Console, Progress, record, replay, run
     from ringtape.settings import UsageError
 
@@ -45,6 +46,7 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "Result",
+    "RewoundDisk",
     "RingUnavailable",
     "RingtapeError",
     "Stalled",
@@ -57,6 +59,7 @@ __all__ = [
     "WorkerDied",
     "record",
     "replay",
+    "rewind",
     "run",
 ]
 
@@ -98,6 +101,10 @@ _HOMES = {
         "Failure",
         "ProgramFailed",
         "Result",
+    ),
+    "ringtape.rewinding": (
+        "RewoundDisk",
+        "rewind",
     ),
     "ringtape.settings": ("UsageError",),
     "ringtape.runs": (

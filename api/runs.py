@@ -22,6 +22,7 @@ from ringtape.coordinator.recorder import Recorder
 from ringtape.coordinator.replayer import Replayer
 from ringtape.coordinator.supervisor import Supervisor
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
+from ringtape.coordinator.undo import UndoKeeper
 from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
 from ringtape.engine.program import refuse_in_worker
@@ -30,6 +31,7 @@ from ringtape.programs import named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled, TapeError
 from ringtape.results import Result, failures_of, returns_of
+from ringtape.rewinding import changed_ranges
 from ringtape.settings import (
     Data,
     Overlap,
@@ -66,10 +68,12 @@ class Console:
     Attributes:
         stdout: what the workers' standard output goes to; None is this process's own.
         on_progress: called some ten times a second while the programs run.
+        on_copy: called while a disk is copied for a snapshot: its name, bytes done, bytes in all.
     """
 
     stdout: IO[str] | int | None = None
     on_progress: Callable[[Progress], None] | None = None
+    on_copy: Callable[[str, int, int], None] | None = None
 
 
 def run(
@@ -90,7 +94,7 @@ def run(
     seed = checked_seed(workers, seed)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=False) as headers:
+    with _interruptible(), disk_setup.prepared(disks, workers=workers, tape=None) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
@@ -159,7 +163,11 @@ def record(
     level = level_of(data)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=True) as headers:
+    on_copy = console.on_copy if console is not None else None
+    with (
+        _interruptible(),
+        disk_setup.prepared(disks, workers=workers, tape=os.fspath(tape), on_copy=on_copy) as headers,
+    ):
         _check_tape_path(tape, headers)
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -172,7 +180,8 @@ def record(
         )
         recorder = Recorder(journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log)
         starts = setting.starts(plain=False, level=level)
-        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
+        undo = UndoKeeper(writer, headers)
+        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers, undo=undo)
         _run_and_seal(supervisor, journal, lambda: _left(headers))
     return _result("record", journal, supervisor, recorder, seed, os.fspath(tape), "finished")
 
@@ -213,6 +222,7 @@ def replay(
     if not stall_timeout_s > 0:
         raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
     disks = list(disks)
+    on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
         recorded = reader.header
         found = program_of(recorded, program)
@@ -221,7 +231,7 @@ def replay(
         left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
         with (
             _interruptible(),
-            disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers,
+            disk_setup.prepared_again(recorded.disks, disks, left, force=force, on_copy=on_copy) as headers,
         ):
             if output is not None:
                 _check_tape_path(output, headers)
@@ -234,7 +244,8 @@ def replay(
                 recorded.overlap,
                 recorded.started_at_ns,
             )
-            sink = _output(output, tape, setting, recorded)
+            changed = changed_ranges(reader, headers, force=force)
+            sink = _output(output, tape, setting, recorded, headers)
             journal = Journal(sink, recorded.workers)
             digests = recorded.data == messages_pb2.DATA_LEVEL_DIGEST
             replayer = Replayer(
@@ -248,7 +259,15 @@ def replay(
             faults = Faults.of_tape(reader)
             starts = setting.starts(plain=False, level=recorded.data, faults=faults)
             supervisor = _supervisor(
-                replayer, starts, sink, recorded.seed, console, replayer, headers, faults=faults
+                replayer,
+                starts,
+                sink,
+                recorded.seed,
+                console,
+                replayer,
+                headers,
+                faults=faults,
+                undo=UndoKeeper(sink, headers, changed),
             )
             _run_and_seal(supervisor, journal, list)
         if replayer.damage is not None:
@@ -268,6 +287,7 @@ def _supervisor(
     headers: Prepared,
     *,
     faults: Faults | None = None,
+    undo: UndoKeeper | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -288,6 +308,7 @@ def _supervisor(
         on_begin=headers.begin,
         on_progress=on_progress,
         faults=faults,
+        undo=undo,
     )
 
 
@@ -375,12 +396,16 @@ def _result(
     )
 
 
-def _output(output: StrPath | None, tape: StrPath, setting: Setting, recorded: tape_pb2.Header) -> TapeSink:
+def _output(
+    output: StrPath | None, tape: StrPath, setting: Setting, recorded: tape_pb2.Header, headers: Prepared
+) -> TapeSink:
     if output is None:
         return NullTape()
     if os.path.exists(output) and os.path.samefile(output, tape):
         raise TapeError(f"the replay of {os.fspath(tape)} cannot be written over it; name another file")
     header = setting.header(recorded.data, recorded.arguments_text)
+    for index, copied in headers.copied.items():
+        header.disks[index].path = copied.path  # the copy goes; the snapshot stays
     header.replay_of = os.fsencode(os.path.abspath(tape)).decode(errors="backslashreplace")
     return TapeWriter(output, header)
 

@@ -95,10 +95,9 @@ class TapeWriter:
             self._write(begins_with)
 
     def abandon(self) -> None:
-        """The run has not begun and will not: leaves the file as it was, or removes it if it was made here."""
+        """The run has not begun and will not: leaves the file as it is, or removes it if it was made here."""
         if self._failure is not None:
             return  # it could not even take the header, and is closed
-        assert self._begins_with, f"the tape {self._path} has begun"
         if self._made:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
