@@ -45,7 +45,8 @@ _FENCE = re.compile(
 _FILE_NAME = re.compile(r"# ([\w-]+\.py)\n")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(
-    r"\bringtape(?: (?:record|replay|run|tape|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)", re.MULTILINE
+    r"\bringtape(?: (?:record|replay|run|rewind|tape|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
+    re.MULTILINE,
 )
 _PATH = re.compile(r"(?<![\w.~/:<*])/(?:[\w.*-]+/)*[\w.*-]+")
 
@@ -249,7 +250,14 @@ def reference_names() -> set[str]:
 def test_the_reference_has_every_public_name() -> None:
     faces = (ringtape.Worker, ringtape.BlockingWorker, ringtape.AsyncDisk, ringtape.BlockingDisk)
     members = {name for face in faces for name in dir(face) if not name.startswith("_")}
-    data = (ringtape.Disk, ringtape.Result, ringtape.Failure, ringtape.Console, ringtape.Progress)
+    data = (
+        ringtape.Disk,
+        ringtape.Result,
+        ringtape.RewoundDisk,
+        ringtape.Failure,
+        ringtape.Console,
+        ringtape.Progress,
+    )
     fields = {field.name for one in data for field in dataclasses.fields(one)}
     methods = {name for one in data for name in vars(one) if not name.startswith("_")}
     # How a completion comes in; no program has a use for it.
