@@ -10,6 +10,8 @@ import errno
 import os
 import random
 from array import array
+from contextlib import closing
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -110,6 +112,27 @@ def test_faults_come_back_and_the_rest_goes_well(seed: int) -> None:
         assert not told_faults.due
         assert told_faults.next == -1
         ring.close()
+        for fd in fds:
+            os.close(fd)
+
+
+def test_what_is_answered_is_not_waited_for() -> None:
+    """Nothing is in the kernel: a wait there would never end. What waited for the answer comes with it."""
+    with files() as paths:
+        fds = [open_disk(str(path), direct=False) for path in paths]
+        buffers = Buffers(8 * BLOCK)
+        ring = WatchedRing(fds, buffers)
+        faults = Faults(fds, [BLOCK, BLOCK])
+        faults.add(told({0: -errno.EIO, 1: 0}))
+        queue = RequestQueue(
+            ring, buffers, [False, False], Outbox(digests=True), digests=True, ordered=True, faults=faults
+        )
+        with closing(ring), mock.patch.object(ring, "wait", side_effect=AssertionError("waits")):
+            for _ in range(2):
+                queue.issue(Request(Kind.WRITE, 0, 0, BLOCK), bytes(BLOCK))
+            queue.wait()
+            finished, _ = queue.reap()
+        assert [request.result for request in finished] == [-errno.EIO, 0]
         for fd in fds:
             os.close(fd)
 
