@@ -30,6 +30,7 @@ from ringtape.settings import StrPath
 OnProgress = Callable[[int, int], None]
 
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 1, 2
+_fallocate = ctypes.CDLL(None).fallocate
 
 
 @dataclass(frozen=True)
@@ -289,9 +290,8 @@ def _explained(header: tape_pb2.DiskHeader) -> Iterator[None]:
 
 def _punched(fd: int, offset: int, length: int) -> bool:
     """A hole made where zeros are to be; False where the file system has none."""
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     mode = _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE
-    return bool(fallocate(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)) == 0)
+    return bool(_fallocate(fd, mode, ctypes.c_longlong(offset), ctypes.c_longlong(length)) == 0)
 
 
 def _damage_in_words(tape: str, scan: UndoScan, rewound: Sequence[RewoundDisk]) -> str:
