@@ -37,12 +37,13 @@ async def races(io: ringtape.Worker) -> None:
     (disk,) = io.disks
     for _ in range(io.arguments):
         await asyncio.gather(
+            disk.read(io.random.randrange(8) * BLOCK, 2 * BLOCK),
             *(
                 disk.write(
                     io.random.randrange(8) * BLOCK, io.random.randbytes(io.random.randint(1, 4) * BLOCK)
                 )
                 for _ in range(8)
-            )
+            ),
         )
 
 

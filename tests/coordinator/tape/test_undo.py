@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtape.coordinator.faults import Faults
@@ -115,6 +115,7 @@ def test_a_range_that_the_tape_cannot_have_is_a_mistake_here_and_damage_there(
         assert scan.damage == path.stat().st_size - len(frame)
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_what_is_whole_is_found_whatever_is_damaged(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -157,6 +158,7 @@ def test_what_is_whole_is_found_whatever_is_damaged(
         assert scan.damage is not None
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 32), st.booleans())
 def test_faults_are_found_and_counted(
     tmp_path_factory: pytest.TempPathFactory, seed: int, seal: bool
