@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TraceError,
     )
     from ringtape.results import Failure, ProgramFailed, Result
+    from ringtape.rewinding import RewoundDisk, rewind
     from ringtape.runs import Console, Progress, record, replay, run
     from ringtape.settings import UsageError
 
@@ -52,6 +53,7 @@ __all__ = [
     "ReplayedRequest",
     "RequestError",
     "Result",
+    "RewoundDisk",
     "RingUnavailable",
     "RingtapeError",
     "Stalled",
@@ -67,6 +69,7 @@ __all__ = [
     "check",
     "record",
     "replay",
+    "rewind",
     "run",
 ]
 
@@ -116,6 +119,10 @@ _HOMES = {
         "Failure",
         "ProgramFailed",
         "Result",
+    ),
+    "ringtape.rewinding": (
+        "RewoundDisk",
+        "rewind",
     ),
     "ringtape.settings": ("UsageError",),
     "ringtape.runs": (

@@ -45,6 +45,12 @@ _TAPE_CODES = """\
 [cyan]  2[/]  the file cannot be read or is not a tape
 [cyan]  4[/]  the tape is damaged; what comes before the damage was printed"""
 
+_REWIND_CODES = """\
+[bold]Exit codes[/]
+[cyan]  0[/]  done
+[cyan]  2[/]  the command is wrong, or a disk or the tape cannot be used
+[cyan]  4[/]  the tape is damaged; what is whole was put back"""
+
 app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
@@ -95,8 +101,10 @@ DiskOption = Annotated[
         metavar="NAME=PATH[,...]",
         show_default=False,
         help="A file or a block device, and what the program calls it; once for each disk. After the path may come "
-        "[bold],size=64M[/], which makes a missing file, [bold],fresh[/], which starts every run from zeros, and "
-        "[bold],force[/], which takes a device that is in use or holds something.",
+        "[bold],size=64M[/], which makes a missing file, [bold],fresh[/], which starts every run from zeros, "
+        "[bold],force[/], which takes a device that is in use or holds something; and in a recording "
+        "[bold],snapshot=DIR[/], which keeps there what the disk held for replays to begin with, and [bold],undo[/], "
+        "which keeps on the tape what [bold]ringtape rewind[/] puts back.",
     ),
 ]
 DiskAgainOption = Annotated[
@@ -108,6 +116,17 @@ DiskAgainOption = Annotated[
         show_default=False,
         help="Where a disk of the tape is now; once for each that is not where it was. After the path may come "
         "[bold],fresh[/], which gives up what it holds, and [bold],force[/].",
+    ),
+]
+DiskToRewindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--disk",
+        "-d",
+        metavar="NAME=PATH[,force]",
+        show_default=False,
+        help="Where a disk of the tape is now; once for each that is not where it was. [bold],force[/] takes a device "
+        "that is in use or holds something.",
     ),
 ]
 WorkersOption = Annotated[
@@ -402,6 +421,34 @@ def check(
         stall_timeout_s=stall_timeout,
         as_json=json,
     )
+
+
+@app.command(epilog=_REWIND_CODES)
+def rewind(
+    tape: TapeArgument,
+    disk: DiskToRewindOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Write although a disk will not hold then what it held: something else has changed it, or it is "
+            "another disk.",
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Put disks back as they were before their recording with [bold],undo[/], however it ended.
+
+    [cyan]ringtape record prog.py --disk a=/dev/loop0,undo[/]
+    [cyan]ringtape rewind run.tape[/]
+    """
+
+    def act() -> None:
+        from ringtape.cli_rewinding import print_rewind
+
+        print_rewind(tape, disks_of(disk), force=force, as_json=json)
+
+    return look(act)
 
 
 @app.command()

@@ -85,9 +85,13 @@ def show_recording(result: Result, tape: str) -> None:
 
     console.print_facts("recorded", facts_of(result))
     with TapeReader.open(tape) as reader:
-        kept = [disk.name for disk in reader.header.disks if not (disk.fresh or disk.made)]
+        disks = reader.header.disks
     # Begun from what they held and perhaps written: a replay would be refused.
+    changed = [disk for disk in disks if not (disk.fresh or disk.made or disk.snapshot)]
+    kept = [disk.name for disk in changed if not disk.undo]
     first = f"put back what was on {', '.join(kept)}, then " if kept else ""
+    if len(kept) < len(changed):
+        first += f"ringtape rewind {tape}, then "
     print(f"next: {first}ringtape replay {tape}")
 
 

@@ -169,6 +169,8 @@ def _disk(disk: tape_pb2.DiskHeader, found: dict[str, _Count]) -> dict[str, Any]
         "block_device": disk.block_device,
         "fresh": disk.fresh,
         "made": disk.made,
+        "undo": disk.undo,
+        "snapshot": disk.snapshot or None,
         "fingerprint": disk.initial.digest.hex() if disk.HasField("initial") else None,
         "fingerprint_method": disk.initial.method if disk.HasField("initial") else None,
         "kinds": {
@@ -201,7 +203,9 @@ def _print_info(facts: dict[str, Any]) -> None:
     }
     console.print_facts(f"{facts['tape']}: {what}, {facts['bytes']:,} bytes, format {facts['format']}", lines)
     for disk in facts["disks"]:
-        marks = [word for word in ("direct", "fresh", "made") if disk[word]]
+        marks = [word for word in ("direct", "fresh", "made", "undo") if disk[word]]
+        if disk["snapshot"]:
+            marks.append(f"snapshot {disk['snapshot']}")
         marks.insert(0, "block device" if disk["block_device"] else "file")
         print(
             f"disk {disk['name']}: {disk['path']}, {disk['size']:,} bytes, blocks of {disk['block_size']}, "

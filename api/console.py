@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # The rate that the progress line shows is that of the last so many calls, which is about a second.
 _RATE_SAMPLES = 10
+_DRAW_EVERY_S = 0.1
 
 
 class Exit(enum.IntEnum):
@@ -201,16 +203,27 @@ def shown_run(*, as_json: bool, progress: bool = True) -> Iterator[Console]:
         if as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         show: Callable[[str], None] = say
-        on_progress = None
+        on_progress = on_copy = None
         if progress and sys.stderr.isatty():
             on_progress = stack.enter_context(ProgressLine())
             show = on_progress.say
+            on_copy = on_progress.copying
         handler = _Lines(show)
         logger = logging.getLogger("ringtape")
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         stack.callback(logger.removeHandler, handler)
-        yield Console(stdout=sys.stderr if as_json else None, on_progress=on_progress)
+        yield Console(stdout=sys.stderr if as_json else None, on_progress=on_progress, on_copy=on_copy)
+
+
+@contextlib.contextmanager
+def shown_bytes(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Something to call with how many bytes are done and how many there are; None where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with ProgressLine() as line:
+        yield lambda done, size: line.bytes(what, done, size)
 
 
 class _Lines(logging.Handler):
@@ -242,6 +255,7 @@ class ProgressLine:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._drawn_s = 0.0
         self.begin("")
 
     def begin(self, prefix: str) -> None:
@@ -269,6 +283,20 @@ class ProgressLine:
             f"checkpoint {progress.checkpoints:,}, {progress.elapsed_s:.0f} s"
         )
         self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def copying(self, disk: str, done: int, size: int) -> None:
+        """Say how far a copy of a disk is."""
+        self.bytes(f"copying disk {disk}", done, size)
+
+    def bytes(self, what: str, done: int, size: int) -> None:
+        """Say how far it is with something that goes through so many bytes; drawn some ten times a second."""
+        from rich.text import Text
+
+        now_s = time.monotonic()
+        if now_s - self._drawn_s >= _DRAW_EVERY_S:
+            self._drawn_s = now_s
+            line = f"{what}: {done / (1 << 20):,.0f} of {size / (1 << 20):,.0f} MiB, {100 * done // max(size, 1)} %"
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def say(self, line: str) -> None:
         """A line above it."""

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ringtape.engine import claims, contents
+from ringtape import initial
+from ringtape.engine import claims, contents, copying
 from ringtape.engine.disks import Geometry, parse_size, probe
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import DiskError
@@ -34,6 +35,8 @@ class Disk:
         workers: indexes of the workers that use it; None is all of them. A disk of several workers is shared: each
             request on it is admitted by the coordinator, so that conflicting ones keep one order. A disk of one worker
             needs no such round trip.
+        snapshot: a folder; a recording keeps there what the disk held, and replays begin with a copy of that.
+        undo: a recording puts on the tape what each range held before its first change; `rewind` puts it back.
     """
 
     name: str
@@ -42,29 +45,37 @@ class Disk:
     fresh: bool = False
     force: bool = False
     workers: Sequence[int] | None = None
+    snapshot: str | os.PathLike[str] | None = None
+    undo: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Disk:
-        """`NAME=PATH[,size=64M][,fresh][,force][,workers=0+2]`, as on the command line; `DiskError` if it is not."""
+        """`NAME=PATH` and options after commas, as on the command line; `DiskError` if it is not that."""
         name, equals, rest = text.partition("=")
         path, *options = rest.split(",")
         if not equals or not path:
-            raise DiskError(f"--disk {text}: expected NAME=PATH[,size=64M][,fresh][,force][,workers=0+2]")
+            raise DiskError(
+                f"--disk {text}: expected NAME=PATH[,size=64M][,fresh][,force][,workers=0+2][,snapshot=DIR][,undo]"
+            )
         size: str | None = None
         workers: list[int] | None = None
-        flags = {"fresh": False, "force": False}
+        snapshot: str | None = None
+        flags = {"fresh": False, "force": False, "undo": False}
         for option in options:
             if option.startswith("size="):
                 size = option.removeprefix("size=")
             elif option.startswith("workers="):
                 workers = _indexes(text, option.removeprefix("workers="))
+            elif option.startswith("snapshot="):
+                snapshot = option.removeprefix("snapshot=")
             elif option in flags:
                 flags[option] = True
             else:
                 raise DiskError(
-                    f"--disk {text}: unknown option {option!r}; there are size=, fresh, force, workers="
+                    f"--disk {text}: unknown option {option!r}; there are size=, fresh, force, workers=, snapshot= and "
+                    "undo"
                 )
-        return cls(name, path, size, workers=workers, **flags)
+        return cls(name, path, size, workers=workers, snapshot=snapshot, **flags)
 
     def size_bytes(self) -> int | None:
         """The size in bytes; `DiskError` if it is none."""
@@ -88,6 +99,13 @@ class Prepared(list[tape_pb2.DiskHeader]):
         self.began = False
         #: Those that begin as zeros.
         self.zeros_first: list[tape_pb2.DiskHeader] = []
+        #: Those to which their snapshot is copied first.
+        self.restored_first: list[tape_pb2.DiskHeader] = []
+        #: Snapshots that were taken for this recording.
+        self.snapshots: list[initial.Taken] = []
+        #: Of a replay: by index, what the tape has of a disk that a copy of its snapshot stands for.
+        self.copied: dict[int, tape_pb2.DiskHeader] = {}
+        self.on_copy: initial.OnCopy | None = None
 
     def add(self, header: tape_pb2.DiskHeader, *, zeros_first: bool) -> None:
         """One more disk."""
@@ -96,8 +114,14 @@ class Prepared(list[tape_pb2.DiskHeader]):
             self.zeros_first.append(header)
 
     def begin(self) -> None:
-        """Make zeros of the disks that begin as zeros: nothing is left that could refuse the run."""
+        """Give the disks what they begin with: nothing is left that could refuse the run."""
+        for snapshot in self.snapshots:
+            snapshot.publish()
         self.began = True
+        for header in self.restored_first:
+            copying.overwrite(
+                header.snapshot, header.path, header.size, header.block_device, name=header.name
+            )
         for header in self.zeros_first:
             contents.zero(header.path, header.size, header.block_device, name=header.name)
 
@@ -111,7 +135,8 @@ def _indexes(disk: str, text: str) -> list[int]:
         ) from None
 
 
-def _path_of(disk: Disk) -> str:
+def path_of(disk: Disk) -> str:
+    """The disk's absolute path; `DiskError` if a tape cannot keep it."""
     path = os.path.abspath(os.fspath(disk.path))
     try:
         path.encode()
@@ -123,9 +148,17 @@ def _path_of(disk: Disk) -> str:
 
 
 @contextlib.contextmanager
-def prepared(disks: Iterable[Disk], *, workers: int, fingerprints: bool) -> Iterator[Prepared]:
-    """The disks of a recording or a plain run, claimed until the context ends; `DiskError` in one line."""
-    given = [replace(disk, path=_path_of(disk)) for disk in disks]
+def prepared(
+    disks: Iterable[Disk], *, workers: int, tape: str | None, on_copy: initial.OnCopy | None = None
+) -> Iterator[Prepared]:
+    """The disks of a recording or a plain run (`tape` is None), claimed until the context ends.
+
+    Raises `DiskError` in one line. `on_copy` hears how far the snapshots are.
+    """
+    given = [replace(disk, path=path_of(disk)) for disk in disks]
+    for disk in given:
+        initial.check_asked(disk, recording=tape is not None)
+    names = initial.Names(tape) if tape is not None and any(disk.snapshot for disk in given) else None
     _check_names([disk.name for disk in given])
     for disk in given:
         _check_workers(disk, workers)
@@ -139,8 +172,12 @@ def prepared(disks: Iterable[Disk], *, workers: int, fingerprints: bool) -> Iter
         _check_paths(headers)
         for disk, header in zip(given, headers, strict=True):
             stack.enter_context(claims.claim(header.name, header.path, force=disk.force))
-            if fingerprints and not header.fresh:
+            if tape is not None and not header.fresh:
                 header.initial.CopyFrom(fingerprint_of(header))
+            if names is not None and disk.snapshot is not None:
+                header.snapshot, own = names.choose(disk.name, os.fspath(disk.snapshot))
+                taken = initial.Taken(header, header.snapshot, own=own, on_copy=on_copy)
+                headers.snapshots.append(stack.enter_context(taken))
         yield headers
 
 
@@ -223,6 +260,7 @@ def _look_at(disk: Disk, path: str, *, made: bool) -> tape_pb2.DiskHeader:
         made=made and not disk.fresh,
         inode=geometry.inode if made else 0,
         workers=sorted(disk.workers or ()),
+        undo=disk.undo,
     )
     if header.size % geometry.block_size:
         raise DiskError(
@@ -244,29 +282,41 @@ def prepared_again(
     left: Mapping[int, tape_pb2.Fingerprint],
     *,
     force: bool,
+    on_copy: initial.OnCopy | None = None,
 ) -> Iterator[Prepared]:
     """The disks of a replay, claimed, with the contents that the recording began with.
 
     `left` has, for disks that the recording made, what it left on them. With `force` other contents are accepted.
     """
     recorded = list(headers)
-    named = {disk.name: disk for disk in overrides}
-    unknown = sorted(set(named) - {header.name for header in recorded})
-    if unknown:
-        known = ", ".join(header.name for header in recorded) or "none"
-        raise DiskError(f"the tape has no disk {unknown[0]!r}; its disks are: {known}")
+    named = named_again(recorded, overrides)
+    for disk in named.values():
+        initial.check_asked(disk, recording=False)
     with contextlib.ExitStack() as stack, _unmade_unless_begun() as again:
         missing, inodes = [], []
-        for header in recorded:
-            one, geometry, was_missing = _look_again_at(header, named.get(header.name), again.made_files)
+        for index, header in enumerate(recorded):
+            if header.snapshot and header.name not in named:
+                copy = stack.enter_context(initial.Copy(header, force=force, on_copy=on_copy))
+                one, geometry, was_missing = copy.stand_in()
+                again.copied[index] = header
+            else:
+                one, geometry, was_missing = _look_again_at(header, named.get(header.name), again.made_files)
             again.append(one)
             missing.append(was_missing)
             inodes.append(geometry.inode)
         _check_paths(again)
         for index, one in enumerate(again):
+            if index in again.copied:
+                continue  # nobody else can get at it
             override = named.get(one.name)
             force_claim = override is not None and override.force
             stack.enter_context(claims.claim(one.name, one.path, force=force_claim))
+            if override is not None and override.fresh and one.snapshot:
+                initial.check_there(one)
+                if not force:
+                    initial.check_contents(one, one.snapshot)
+                again.restored_first.append(one)
+                continue
             same_file = one.path == recorded[index].path and inodes[index] == one.inode
             if not missing[index] and _needs_zeros(
                 one,
@@ -280,14 +330,25 @@ def prepared_again(
         yield again
 
 
+def named_again(recorded: list[tape_pb2.DiskHeader], overrides: Iterable[Disk]) -> dict[str, Disk]:
+    """Where disks of a tape are now, by name; `DiskError` for one that it does not have."""
+    named = {disk.name: disk for disk in overrides}
+    unknown = sorted(set(named) - {header.name for header in recorded})
+    if unknown:
+        known = ", ".join(header.name for header in recorded) or "none"
+        raise DiskError(f"the tape has no disk {unknown[0]!r}; its disks are: {known}")
+    return named
+
+
 def _look_again_at(
     header: tape_pb2.DiskHeader, override: Disk | None, made_files: list[str]
 ) -> tuple[tape_pb2.DiskHeader, Geometry, bool]:
     """The disk for a replay, its geometry, and whether it was missing and had to be made."""
-    path = _path_of(override) if override is not None else header.path
+    path = path_of(override) if override is not None else header.path
     begins_as_zeros = header.fresh or header.made
+    given_up = override is not None and override.fresh and bool(header.snapshot)
     missing = not os.path.lexists(path)
-    if missing and (begins_as_zeros or (override is not None and override.size is not None)):
+    if missing and (begins_as_zeros or given_up or (override is not None and override.size is not None)):
         contents.make_file(path, header.size, name=header.name)
         made_files.append(path)
     geometry = probe(path, header.name)
@@ -342,8 +403,9 @@ def _needs_zeros(
         return True
     if force:
         return False
+    restore = "put it back with `ringtape rewind`" if header.undo else "restore it"
     raise DiskError(
-        f"disk {header.name!r} ({header.path}) does not hold what it held when the recording began: restore it, name "
+        f"disk {header.name!r} ({header.path}) does not hold what it held when the recording began: {restore}, name "
         f"another with --disk {header.name}=PATH, record with `fresh`, or replay all the same with --force"
     )
 
@@ -364,4 +426,5 @@ def start_message(header: tape_pb2.DiskHeader, worker: int, *, shared: bool) -> 
         block_device=header.block_device,
         used=not header.workers or worker in header.workers,
         shared=shared,
+        undo=header.undo,
     )

@@ -15,6 +15,7 @@ from ringtape.conditions import conditions_of
 from ringtape.coordinator.batches import BatchChecker
 from ringtape.coordinator.conductor import Conductor
 from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
+from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.plain import PlainConductor
 from ringtape.coordinator.policy import Fifo
@@ -23,6 +24,7 @@ from ringtape.coordinator.replayer import Replayer
 from ringtape.coordinator.requests import ReplayedRequest
 from ringtape.coordinator.supervisor import Supervisor
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
+from ringtape.coordinator.undo import UndoKeeper
 from ringtape.coordinator.watch import Watch, WatchedRequest
 from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
@@ -33,6 +35,7 @@ from ringtape.programs import named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled, TapeError
 from ringtape.results import Result, failures_of, returns_of
+from ringtape.rewinding import changed_ranges
 from ringtape.settings import (
     Data,
     Overlap,
@@ -70,11 +73,13 @@ class Console:
         stdout: what the workers' standard output goes to; None is this process's own.
         on_progress: called some ten times a second while the programs run.
         on_log: called with the worker and the text of what a program logs; None logs it.
+        on_copy: called while a disk is copied for a snapshot: its name, bytes done, bytes in all.
     """
 
     stdout: IO[str] | int | None = None
     on_progress: Callable[[Progress], None] | None = None
     on_log: Callable[[int, str], None] | None = None
+    on_copy: Callable[[str, int, int], None] | None = None
 
 
 def run(
@@ -95,7 +100,7 @@ def run(
     seed = checked_seed(workers, seed)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=False) as headers:
+    with _interruptible(), disk_setup.prepared(disks, workers=workers, tape=None) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
@@ -164,7 +169,11 @@ def record(
     level = level_of(data)
     found = named(program)
     check_available()
-    with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=True) as headers:
+    on_copy = console.on_copy if console is not None else None
+    with (
+        _interruptible(),
+        disk_setup.prepared(disks, workers=workers, tape=os.fspath(tape), on_copy=on_copy) as headers,
+    ):
         _check_tape_path(tape, headers)
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -179,7 +188,8 @@ def record(
             journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log_of(console)
         )
         starts = setting.starts(plain=False, level=level)
-        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
+        undo = UndoKeeper(writer, headers)
+        supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers, undo=undo)
         _run_and_seal(supervisor, journal, lambda: _left(headers))
     return _result("record", journal, supervisor, recorder, seed, os.fspath(tape), "finished")
 
@@ -237,6 +247,7 @@ def replay(
         raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
     disks = list(disks)
     wanted = Wanted(until, on_request, tuple(break_at), tuple(watch), on_watched)
+    on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
         recorded = reader.header
         inspection = inspection_of(wanted, recorded)
@@ -250,7 +261,7 @@ def replay(
         with (
             _interruptible(),
             terminal_for_workers(breaks) as debugger_lock,
-            disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers,
+            disk_setup.prepared_again(recorded.disks, disks, left, force=force, on_copy=on_copy) as headers,
         ):
             if output is not None:
                 _check_tape_path(output, headers)
@@ -263,7 +274,8 @@ def replay(
                 recorded.overlap,
                 recorded.started_at_ns,
             )
-            sink = _output(output, tape, setting, recorded)
+            changed = changed_ranges(reader, headers, force=force)
+            sink = _output(output, tape, setting, recorded, headers)
             journal = Journal(sink, recorded.workers)
             digests = recorded.data == messages_pb2.DATA_LEVEL_DIGEST
             replayer = Replayer(
@@ -275,7 +287,8 @@ def replay(
                 on_log=_log_of(console),
                 inspection=inspection,
             )
-            starts = setting.starts(plain=False, level=recorded.data)
+            faults = Faults.of_tape(reader)
+            starts = setting.starts(plain=False, level=recorded.data, faults=faults)
             for start in starts:
                 if conditions is not None:
                     start.disturbance.CopyFrom(conditions.disturbances[start.worker])
@@ -283,7 +296,16 @@ def replay(
                 start.debugger_lock = debugger_lock
                 start.watched.extend(watched.merged() if watched is not None else ())
             supervisor = _supervisor(
-                replayer, starts, sink, recorded.seed, console, replayer, headers, watched=watched
+                replayer,
+                starts,
+                sink,
+                recorded.seed,
+                console,
+                replayer,
+                headers,
+                watched=watched,
+                faults=faults,
+                undo=UndoKeeper(sink, headers, changed),
             )
             _run_and_seal(supervisor, journal, list, stopped=lambda: replayer.stopped, watched=watched)
         if replayer.damage is not None:
@@ -305,6 +327,8 @@ def _supervisor(
     headers: Prepared,
     *,
     watched: Watch | None = None,
+    faults: Faults | None = None,
+    undo: UndoKeeper | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -330,6 +354,8 @@ def _supervisor(
         on_begin=on_begin,
         on_progress=on_progress,
         take_other=conductor.take if isinstance(conductor, Replayer) else None,
+        faults=faults,
+        undo=undo,
     )
 
 
@@ -430,12 +456,16 @@ def _result(
     )
 
 
-def _output(output: StrPath | None, tape: StrPath, setting: Setting, recorded: tape_pb2.Header) -> TapeSink:
+def _output(
+    output: StrPath | None, tape: StrPath, setting: Setting, recorded: tape_pb2.Header, headers: Prepared
+) -> TapeSink:
     if output is None:
         return NullTape()
     if os.path.exists(output) and os.path.samefile(output, tape):
         raise TapeError(f"the replay of {os.fspath(tape)} cannot be written over it; name another file")
     header = setting.header(recorded.data, recorded.arguments_text)
+    for index, copied in headers.copied.items():
+        header.disks[index].path = copied.path  # the copy goes; the snapshot stays
     header.replay_of = os.fsencode(os.path.abspath(tape)).decode(errors="backslashreplace")
     return TapeWriter(output, header)
 

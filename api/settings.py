@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from ringtape import disks as disk_setup
+from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.policy import Fifo
 from ringtape.programs import Named, main_file, named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
@@ -57,8 +58,8 @@ class Setting:
         ordered = self.overlap != "race"
         return [ordered and disk_setup.is_shared(disk, self.workers) for disk in self.disks]
 
-    def starts(self, *, plain: bool, level: int) -> list[wire_pb2.Start]:
-        """The first message to each worker."""
+    def starts(self, *, plain: bool, level: int, faults: Faults | None = None) -> list[wire_pb2.Start]:
+        """The first message to each worker; `faults` says to which more follow at once."""
         shared = [one and not plain for one in self.shared]
         main = main_file(self.program.wire.pickled, self.arguments)
         return [
@@ -77,6 +78,7 @@ class Setting:
                 started_at_ns=self.started_at_ns,
                 overlap=self.overlap,
                 main_file=main,
+                faults=faults is not None and faults.has(worker),
             )
             for worker in range(self.workers)
         ]

@@ -16,8 +16,10 @@ from typing import IO
 
 from ringtape.coordinator.conductor import Conductor
 from ringtape.coordinator.errors import Divergence, Interrupted, ProtocolError, WorkerDied
+from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.processes import WorkerProcess
 from ringtape.coordinator.tape.sink import TapeSink
+from ringtape.coordinator.undo import UndoKeeper
 from ringtape.proto import wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
 
@@ -48,6 +50,8 @@ class Supervisor:
         on_begin: Callable[[], None],
         on_progress: Callable[[], None] | None,
         take_other: Callable[[int, wire_pb2.WorkerMessage], bool] | None = None,
+        faults: Faults | None = None,
+        undo: UndoKeeper | None = None,
     ) -> None:
         self._conductor = conductor
         self._starts = starts
@@ -58,6 +62,8 @@ class Supervisor:
         self._on_progress = on_progress
         # Messages that are not the conductor's everyday business.
         self._take_other = take_other
+        self._faults = faults
+        self._undo = undo
         self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
@@ -82,6 +88,9 @@ class Supervisor:
                         start, lifeline=lifeline, hash_seed=self._hash_seed, stdout=self._stdout
                     )
                     self._workers.append(worker)
+                    if self._faults is not None:
+                        for message in self._faults.messages(start.worker):
+                            worker.send(message)
                     if worker.end_fd >= 0:
                         self._selector.register(worker.end_fd, selectors.EVENT_READ, worker)
                 self._loop(interruption)
@@ -160,6 +169,12 @@ class Supervisor:
             if self._not_ready:
                 raise ProtocolError(f"worker {worker.index} ran before it was started")
             self._conductor.batch(worker.index, message.batch)
+        elif what == "before" and self._undo is not None:
+            if self._not_ready:
+                raise ProtocolError(f"worker {worker.index} ran before it was started")
+            kept = self._undo.before(worker.index, message.before)
+            if kept is not None:
+                worker.send(kept)
         elif what == "refusal":
             kind = _REFUSALS.get(message.refusal.reason, ProtocolError)
             raise kind(message.refusal.text)

@@ -23,6 +23,7 @@ import struct
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 import xxhash
 
@@ -52,18 +53,41 @@ class Contents:
     bytes_read: int
 
 
-def fingerprint(path: str, size: int, *, whole_bytes_max: int = WHOLE_BYTES_MAX, name: str = "") -> Contents:
+class Patches(Protocol):
+    """What a disk would hold otherwise, if it were written."""
+
+    def touches(self, index: int) -> bool:
+        """Is there anything in the chunk of this number?"""
+
+    def apply(self, index: int, chunk: memoryview) -> None:
+        """Make of the chunk, as it is on the disk, what it would be."""
+
+
+def picked_chunks(size: int, whole_bytes_max: int = WHOLE_BYTES_MAX) -> Sequence[int]:
+    """The numbers of the chunks that a fingerprint covers, in order."""
+    chunks = -(-size // CHUNK_BYTES)
+    if size <= whole_bytes_max:
+        return range(chunks)
+    return sorted({i * (chunks - 1) // (SAMPLE_CHUNKS - 1) for i in range(SAMPLE_CHUNKS)})
+
+
+def fingerprint(
+    path: str,
+    size: int,
+    *,
+    whole_bytes_max: int = WHOLE_BYTES_MAX,
+    name: str = "",
+    patches: Patches | None = None,
+) -> Contents:
     """The fingerprint of the first `size` bytes, sampled if they are more than `whole_bytes_max`.
 
-    Raises DiskError if it cannot be read or holds less than `size` bytes.
+    With `patches` it is what it would be if they were written to the disk. Raises DiskError if it cannot be read or
+    holds less than `size` bytes.
     """
     assert size > 0, size
-    chunks = -(-size // CHUNK_BYTES)
-    picked: Sequence[int] = range(chunks)
-    if size > whole_bytes_max:
-        picked = sorted({i * (chunks - 1) // (SAMPLE_CHUNKS - 1) for i in range(SAMPLE_CHUNKS)})
+    picked = picked_chunks(size, whole_bytes_max)
     digest = xxhash.xxh3_128(struct.pack("<Q", size))
-    for offset, chunk in _chunks_with_data(path, size, picked, name):
+    for offset, chunk in chunks_with_data(path, size, picked, name, patches):
         digest.update(struct.pack("<Q", offset))
         digest.update(chunk)
     bytes_read = sum(min(CHUNK_BYTES, size - index * CHUNK_BYTES) for index in picked)
@@ -76,7 +100,7 @@ def is_zero(path: str, size: int, *, name: str = "") -> bool:
     Raises DiskError if it cannot be read or holds less than `size` bytes.
     """
     assert size > 0, size
-    with closing(_chunks_with_data(path, size, range(-(-size // CHUNK_BYTES)), name)) as chunks:
+    with closing(chunks_with_data(path, size, range(-(-size // CHUNK_BYTES)), name)) as chunks:
         return next(chunks, None) is None
 
 
@@ -84,7 +108,7 @@ def read_range(path: str, offset: int, length: int, *, name: str = "") -> bytes:
     """What the disk holds there; need not be aligned. Raises DiskError if it cannot be read."""
     assert length > 0, length
     try:
-        fd = _open_for_reading(path)
+        fd = open_for_reading(path)
     except (OSError, ValueError) as error:
         raise explained(error, name, path) from error
     # As O_DIRECT wants it.
@@ -173,10 +197,12 @@ def _write_zeros(fd: int, size: int) -> None:
         written += os.pwritev(fd, [memoryview(_ZEROS)[: size - written]], written)
 
 
-def _chunks_with_data(path: str, size: int, picked: Sequence[int], name: str) -> Chunks:
+def chunks_with_data(
+    path: str, size: int, picked: Sequence[int], name: str, patches: Patches | None = None
+) -> Chunks:
     """(offset, bytes) of each picked chunk that is not all zeros; the bytes are valid until the next."""
     try:
-        fd = _open_for_reading(path)
+        fd = open_for_reading(path)
     except (OSError, ValueError) as error:
         raise explained(error, name, path) from error
     memory = memoryview(mmap.mmap(-1, CHUNK_BYTES))  # page-aligned, as O_DIRECT wants it
@@ -189,12 +215,15 @@ def _chunks_with_data(path: str, size: int, picked: Sequence[int], name: str) ->
         for index in picked:
             offset = index * CHUNK_BYTES
             length = min(CHUNK_BYTES, size - offset)
+            touched = patches is not None and patches.touches(index)
             if is_file and data_at < offset:
                 data_at = _next_data(fd, offset, size)
-            if data_at >= offset + length:
+            if data_at >= offset + length and not touched:
                 continue
             chunk = memory[:length]
-            _read_all(fd, chunk, offset, name, path)
+            read_all(fd, chunk, offset, name, path)
+            if patches is not None and touched:
+                patches.apply(index, chunk)
             # A bytearray on the left compares with memcmp, a memoryview would item by item.
             if (_ZEROS if length == CHUNK_BYTES else bytearray(length)) != chunk:
                 yield offset, chunk
@@ -204,7 +233,7 @@ def _chunks_with_data(path: str, size: int, picked: Sequence[int], name: str) ->
         os.close(fd)
 
 
-def _open_for_reading(path: str) -> int:
+def open_for_reading(path: str) -> int:
     """A file through the page cache; a block device around it.
 
     A whole disk, its partitions, and a loop device and its backing file have page caches of their own that do
@@ -225,7 +254,8 @@ def _next_data(fd: int, offset: int, size: int) -> int:
         return size if error.errno == errno.ENXIO else offset
 
 
-def _read_all(fd: int, view: memoryview, offset: int, name: str, path: str) -> None:
+def read_all(fd: int, view: memoryview, offset: int, name: str, path: str) -> None:
+    """Fill the view from there on; `DiskError` where the disk ends before it is full."""
     done = 0
     while done < len(view):
         count = os.preadv(fd, [view[done:]], offset + done)

@@ -263,6 +263,9 @@ class CoordinatedGate:
             elif body == "admission":
                 self.queue.admit(message.admission.sequences)
                 admitted = True
+            elif body == "kept":
+                self.queue.kept(message.kept.disk, message.kept.offset)
+                admitted = True
             elif answer is None:
                 answer = message
             else:

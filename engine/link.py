@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from typing import NoReturn
 
 from google.protobuf.message import DecodeError
@@ -23,6 +24,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._deframer = Deframer()
+        self._first: deque[bytes] = deque()
         self.fd = sock.fileno()
         # The worker has told its outcome: the end of file is now the leave to go.
         self.finished = False
@@ -36,6 +38,7 @@ class Link:
 
     def receive(self) -> list[wire_pb2.CoordinatorMessage]:
         """Every message that has arrived whole."""
+        assert not self._first, "the coordinator sends nothing but the first messages unasked"
         messages: list[wire_pb2.CoordinatorMessage] = []
         while True:
             try:
@@ -51,15 +54,13 @@ class Link:
                 return messages
 
     def receive_one(self) -> wire_pb2.CoordinatorMessage:
-        """Wait for the first message; for the start of a worker, before there is a ring."""
-        while True:
+        """Wait for one of the first messages; for the start of a worker, which takes all of them before `receive`."""
+        while not self._first:
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 self._gone()
-            payloads = self._deframer.feed(data)
-            if payloads:
-                assert len(payloads) == 1, "the coordinator sends nothing after its first message unasked"
-                return parse(payloads[0])
+            self._first.extend(self._deframer.feed(data))
+        return parse(self._first.popleft())
 
     def _gone(self) -> NoReturn:
         # Nobody is left to tell anything: end at once, run nothing more of the program.

@@ -15,9 +15,11 @@ import liburing as uring
 from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Buffers, Slot
+from ringtape.engine.faults import Faults
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.ring import IN_KERNEL_MAX, Ring
+from ringtape.engine.undo import OWN_FIRST, Undo
 from ringtape.engine.watched import Watched
 from ringtape.proto.order import DiskOrder
 
@@ -44,6 +46,8 @@ class RequestQueue:
         digests: bool,
         ordered: bool,
         shared: Sequence[bool] = (),
+        faults: Faults | None = None,
+        undo: Undo | None = None,
     ) -> None:
         """`ordered`: conflicting requests keep their order; on `shared` disks the coordinator sees to it."""
         self._ring = ring
@@ -70,6 +74,12 @@ class RequestQueue:
         self._in_kernel_max = min(IN_KERNEL_MAX, ring.entries)
         # Free to go, but the kernel has as many as it may have.
         self._backlog: deque[Request] = deque()
+        # What may keep a request whose turn has come from the kernel; most runs have neither.
+        self._faults = faults or Faults()
+        self._undo = undo
+        self._detours = undo is not None or self._faults.next >= 0
+        # Results that did not come from the kernel.
+        self._answered: deque[tuple[Request, int]] = deque()
         self._zeros: memoryview | None = None
         # Made and not yet released, oldest first.
         self.outstanding: dict[int, Request] = {}
@@ -99,6 +109,8 @@ class RequestQueue:
         self._outbox.request(request, self.completed)
         if self.watched is not None:
             self.watched.made(request, data)
+        if request.sequence == self._faults.next:
+            self._faults.made(request)
         if kind is not Kind.FSYNC:
             if self._shared[request.disk]:
                 self._unadmitted[request.sequence] = request
@@ -121,6 +133,8 @@ class RequestQueue:
             self._start(self._unadmitted.pop(sequence))
 
     def _start(self, request: Request) -> None:
+        if self._detours and self._detoured(request):
+            return
         if len(self._in_kernel) >= self._in_kernel_max:
             self._backlog.append(request)
             return
@@ -130,13 +144,43 @@ class RequestQueue:
         self._in_kernel[request.sequence] = request
         self._put(request)
 
+    def _detoured(self, request: Request) -> bool:
+        """Is its turn not for the kernel yet, or not at all? It is asked anew whenever its turn comes again."""
+        if request.sequence in self._faults.due:
+            result = self._faults.answer(request)
+            if result is not None:
+                self.answer(request, result)
+                return True
+        return self._undo is not None and request.changes and self._undo.holds(request, self)
+
+    def answer(self, request: Request, result: int) -> None:
+        """A request whose turn has come is not for the kernel: it completes with this result."""
+        self._answered.append((request, result))
+
+    def resume(self, request: Request) -> None:
+        """Nothing holds this request any more."""
+        self._start(request)
+
+    def read_for_undo(self, request: Request) -> None:
+        """Put on the ring a read that the program knows nothing of."""
+        self._in_kernel[request.sequence] = request
+        self._put(request)
+
+    def kept(self, disk: int, offset: int) -> None:
+        """What the range there held is on the tape."""
+        assert self._undo is not None, "this run keeps nothing for undo"
+        self._undo.kept(disk, offset, self)
+
     def _put(self, request: Request) -> None:
         """Queue the request, or the next piece of it, on the ring."""
         kind = request.kind
         if kind is Kind.READ or kind is Kind.WRITE:
             slot = request.slot
             if slot is not None:
-                iovec, registered = slot.iovec(request.length), slot.registered
+                length = request.length
+                if self._faults.due and request.sequence in self._faults.due:
+                    length = self._faults.transfer_bytes(request)
+                iovec, registered = slot.iovec(length), slot.registered
             else:
                 iovec, registered = request.memory[1], False
             self._ring.put_transfer(
@@ -175,7 +219,10 @@ class RequestQueue:
 
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for a completion, the link or the timeout; submits first."""
-        self._ring.wait(timeout_ns)
+        if self._answered:
+            self._ring.submit()
+        else:
+            self._ring.wait(timeout_ns)
 
     def reap(self) -> tuple[list[Request], bool]:
         """Take what the kernel has finished: requests in its order, and whether the link has something to read.
@@ -186,9 +233,21 @@ class RequestQueue:
         finished: list[Request] = []
         for sequence, result in pairs:
             request = self._in_kernel[sequence]
+            if self._detours:
+                if sequence >= OWN_FIRST:
+                    assert self._undo is not None
+                    del self._in_kernel[sequence]
+                    self._undo.was_read(request, result, self)
+                    continue
+                if sequence in self._faults.due:
+                    result = self._faults.completed(request, result)
             if request.kind in (Kind.WRITE_ZEROES, Kind.DISCARD) and self._goes_on(request, result):
                 continue
             del self._in_kernel[sequence]
+            self._complete(request, result)
+            finished.append(request)
+        while self._answered:
+            request, result = self._answered.popleft()
             self._complete(request, result)
             finished.append(request)
         while self._backlog and len(self._in_kernel) < self._in_kernel_max:
@@ -217,6 +276,10 @@ class RequestQueue:
             request.memory = None
         else:
             request.result = result
+        if request.memory is not None and request.kind is Kind.READ and result < request.length:
+            # What the kernel did there, it need not do again.
+            rest = request.memory[0][max(result, 0) :]
+            rest[:] = bytes(len(rest))
         request.completed = True
         self.completed += 1
         self.active -= 1

@@ -25,6 +25,7 @@ from ringtape.engine.buffers import Buffers
 from ringtape.engine.clock import Clock
 from ringtape.engine.disks import open_disk
 from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
+from ringtape.engine.faults import Faults
 from ringtape.engine.gate import CoordinatedGate, PlainGate
 from ringtape.engine.link import Link
 from ringtape.engine.mail import AsyncMail, BlockingMail
@@ -32,6 +33,7 @@ from ringtape.engine.outbox import NoOutbox, Outbox
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest
 from ringtape.engine.ring import Ring
+from ringtape.engine.undo import Undo
 from ringtape.engine.watched import Watched
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
@@ -97,6 +99,10 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     ring = Ring(files, buffers) if disturbed is None else _disturbed_ring(files, buffers, disturbed)
     ring.watch_link(link.fd)
     digests = start.data == messages_pb2.DATA_LEVEL_DIGEST and not start.plain
+    faults = Faults(files, [disk.block_size for disk in start.disks])
+    if start.faults:
+        faults.add(iter(link.receive_one, None))
+    undone = {index: disk.block_size for index, disk in enumerate(start.disks) if disk.undo}
     outbox = NoOutbox() if start.plain else Outbox(digests=digests)
     queue = RequestQueue(
         ring,
@@ -106,6 +112,8 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         digests=digests,
         ordered=start.overlap != "race",
         shared=[disk.shared for disk in start.disks],
+        faults=faults,
+        undo=Undo(undone, buffers, link.send) if undone else None,
     )
     if start.watched:
         queue.watched = Watched(link, start.watched)

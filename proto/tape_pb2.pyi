@@ -150,14 +150,18 @@ class Contents(_message.Message):
     def __init__(self, first: _Optional[int] = ..., length: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Undo(_message.Message):
-    __slots__ = ("disk", "offset", "data")
+    __slots__ = ("disk", "offset", "data", "number", "tape")
     DISK_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TAPE_FIELD_NUMBER: _ClassVar[int]
     disk: int
     offset: int
     data: bytes
-    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    number: int
+    tape: int
+    def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., number: _Optional[int] = ..., tape: _Optional[int] = ...) -> None: ...
 
 class PackedBlock(_message.Message):
     __slots__ = ("first_id", "first_token", "runs", "run_table", "run_worker", "run_count", "start_ns", "requests_ns", "completions_ns", "tokens_ns", "notes_ns", "requests_before", "completions_before", "tokens_before", "requests", "completions", "tokens", "notes_bytes", "notes")
@@ -306,7 +310,7 @@ class Snapshot(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ...) -> None: ...
 
 class Seal(_message.Message):
-    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents")
+    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents", "undos")
     class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         END_UNKNOWN: _ClassVar[Seal.End]
@@ -335,6 +339,7 @@ class Seal(_message.Message):
     MADE_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    UNDOS_FIELD_NUMBER: _ClassVar[int]
     end: Seal.End
     text: str
     requests: int
@@ -345,7 +350,8 @@ class Seal(_message.Message):
     made: _containers.RepeatedCompositeFieldContainer[FinalContents]
     faults: int
     contents: int
-    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ..., faults: _Optional[int] = ..., contents: _Optional[int] = ...) -> None: ...
+    undos: int
+    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ..., faults: _Optional[int] = ..., contents: _Optional[int] = ..., undos: _Optional[int] = ...) -> None: ...
 
 class FinalContents(_message.Message):
     __slots__ = ("disk", "contents")

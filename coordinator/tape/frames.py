@@ -10,7 +10,7 @@ what is left of the file, before a byte is allocated for it.
 
 import enum
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import xxhash
@@ -29,6 +29,7 @@ _CHECKSUM = struct.Struct("<Q")
 FRAME_HEADER_BYTES = _CHECKED.size + _CHECKSUM.size
 
 RAW_BYTES_MAX = 64 << 20  # of one frame's payload, in memory
+_SEARCH_BYTES = 1 << 20  # read at once where a frame is looked for
 COMPRESSION_LEVEL = 1  # the coordinator compresses between two messages; higher levels gain little on columns
 
 
@@ -40,6 +41,7 @@ class FrameType(enum.IntEnum):
     SEAL = 3
     PACKED = 4  # a block in fewer bytes; from version 2 on
     INDEX = 5  # from version 2 on
+    UNDO = 7  # what a range of a disk held before its first change; from version 3 on
 
 
 class Codec(enum.IntEnum):
@@ -137,6 +139,31 @@ def skip_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) 
     magic, type_, _, _, stored_bytes, _ = _CHECKED.unpack_from(header)
     whole = FRAME_HEADER_BYTES + stored_bytes
     return (type_, whole) if magic == FRAME_MAGIC and offset + whole <= file_bytes else None
+
+
+def frames_after(
+    read: Callable[[int, int], bytes], offset: int, file_bytes: int
+) -> Iterator[tuple[int, Frame]]:
+    """Whole frames from there on, wherever they begin, each with its offset."""
+    magic = FRAME_MAGIC.to_bytes(4, "little")
+    while offset < file_bytes:
+        try:
+            frame = read_frame(read, offset, file_bytes)
+        except Problem:
+            frame = None
+        if frame is not None:
+            yield offset, frame
+            offset += frame.frame_bytes
+            continue
+        offset += 1
+        while offset < file_bytes:
+            chunk = read(_SEARCH_BYTES, offset)
+            found = chunk.find(magic)
+            if found >= 0:
+                offset += found
+                break
+            # The magic may stand across the end of the chunk.
+            offset += max(len(chunk) - len(magic) + 1, 1)
 
 
 def unpack(frame: Frame) -> bytes:

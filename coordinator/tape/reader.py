@@ -25,6 +25,7 @@ from ringtape.coordinator.tape.ledger import Ledger, Totals
 from ringtape.coordinator.tape.packing import unpack_block
 from ringtape.coordinator.tape.runs import BlockView
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal, parse
+from ringtape.coordinator.tape.undo import UNDO_SINCE, UndoScan, check_undo
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeDamaged, TapeError
 
@@ -95,6 +96,9 @@ class TapeReader:
         self.seal: tape_pb2.Seal | None = None
         self.end: TapeEnd | None = None  # None until `blocks` has come to the end
         self._totals = Totals(0, 0, 0)
+        #: Should `blocks` look into undo frames? Else it holds their checksums and passes over them.
+        self.checks_undo = False
+        self._last_undo = 0
         try:
             self.file_bytes = os.fstat(self._file.fileno()).st_size
             self.version = self._read_file_header()
@@ -201,6 +205,7 @@ class TapeReader:
         if start is not None:
             ledger, number, offset = start.ledger.copy(), start.block, start.offset
         self._totals = ledger.totals
+        self._last_undo = 0
         while True:
             try:
                 frame = frames.read_frame(self.read, offset, self.file_bytes)
@@ -219,6 +224,35 @@ class TapeReader:
             if self.seal is not None:
                 self.end = TapeEnd.SEALED
                 return
+
+    def undo_ranges(self, scan: UndoScan) -> Iterator[tuple[int, tape_pb2.Undo]]:
+        """Every undo frame that is whole, after damage too, in their order in the file, and where its frame begins.
+
+        Raises TapeError when the file cannot be read; `scan` says what is damaged and missing.
+        """
+        if self.version < UNDO_SINCE:
+            return
+        self.file_bytes = os.fstat(self._file.fileno()).st_size
+        yield from scan.ranges(
+            self.read, self.first_block, self.file_bytes, self._header_payload, self._shape.undo_blocks
+        )
+
+    def undo_at(self, offset: int) -> tape_pb2.Undo:
+        """The undo frame that begins there, as `undo_ranges` found it. TapeError when it is not there any more."""
+        try:
+            frame = frames.read_frame(self.read, offset, self.file_bytes)
+            assert frame is not None
+            return parse(frames.unpack(frame), tape_pb2.Undo())
+        except Problem as problem:
+            raise TapeError(f"{self._path} changed while it was read: {problem}") from None
+
+    def next_block(self, offset: int) -> int:
+        """Where the first block begins at or after the frame at `offset`, or else what blocks cannot follow."""
+        while (found := frames.skip_frame(self.read, offset, self.file_bytes)) is not None:
+            if found[0] in (FrameType.BLOCK, FrameType.PACKED, FrameType.INDEX, FrameType.SEAL):
+                break
+            offset += found[1]
+        return offset
 
     def close(self) -> None:
         """Closes the file. Blocks given out before stay readable."""
@@ -245,11 +279,19 @@ class TapeReader:
                     f"its seal counts {seal.requests} requests, {seal.completions} completions and {seal.tokens}"
                     f" tokens, and its blocks hold {', '.join(map(str, ledger.totals))}"
                 )
+            if self.checks_undo and seal.undos != self._last_undo:
+                raise Problem(f"its seal counts {seal.undos} undo frames, and it has {self._last_undo}")
             if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal
         if frame.type == FrameType.HEADER:
             raise Problem("it has a second header")
+        if self.checks_undo and frame.type == FrameType.UNDO and self.version >= UNDO_SINCE:
+            undo = parse(frames.unpack(frame), tape_pb2.Undo())
+            check_undo(undo, self._shape.undo_blocks)
+            if undo.number <= self._last_undo:
+                raise Problem(f"its undo frame {undo.number} comes after frame {self._last_undo}")
+            self._last_undo = undo.number
         return None
 
     def tables_of(self, frame: frames.Frame) -> tuple[Tables, Before | None]:
@@ -288,7 +330,8 @@ class TapeReader:
                 raise Problem("the file ends before its header")
             if frame.type != FrameType.HEADER:
                 raise Problem(f"its first frame is of type {frame.type}, not a header")
-            header = parse(frames.unpack(frame), tape_pb2.Header())
+            self._header_payload = frames.unpack(frame)
+            header = parse(self._header_payload, tape_pb2.Header())
             check_header(header)
         except Problem as problem:
             raise self.damaged(problem, offset, 0) from None

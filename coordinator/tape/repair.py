@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ringtape.coordinator.tape import frames
+from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.frames import FrameType, Problem
 from ringtape.coordinator.tape.index import snapshot_of
 from ringtape.coordinator.tape.ledger import Totals
 from ringtape.coordinator.tape.reader import TapeDamagedAt, TapeEnd, TapeReader
 from ringtape.coordinator.tape.tables import parse
+from ringtape.coordinator.tape.undo import UndoScan
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeError
 
@@ -83,6 +85,7 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     Raises what `TapeReader.open` raises: without a header nothing on the tape has a meaning.
     """
     with TapeReader.open(path) as reader:
+        reader.checks_undo = True
         index = reader.find_index()
         whole = _Whole(bytes=reader.first_block)
         whole.snapshots = {one.offset: one for one in index.snapshots} if index else {}
@@ -115,11 +118,11 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
 
 
 def repair(bad: str | os.PathLike[str], good: str | os.PathLike[str]) -> VerifyReport:
-    """Writes every whole block of `bad` before its first damage to `good`, a new file, byte for byte.
+    """Writes what `bad` has before its first damage to `good`, a new file, byte for byte.
 
-    Returns what `verify` says of `bad`. `good` then ends like a recording that was cut, or is a copy if there is no
-    damage. Raises TapeError: `bad` has no whole header, or `good` exists already or cannot be written; nothing is
-    left of it then.
+    After that come the undo frames that are whole behind the damage: a disk can still be put back by them. Returns what
+    `verify` says of `bad`. `good` then ends like a recording that was cut, or is a copy if there is no damage. Raises
+    TapeError: `bad` has no whole header, or `good` exists already or cannot be written; nothing is left of it then.
     """
     report = verify(bad)
     source, target = os.fspath(bad), os.fspath(good)
@@ -130,6 +133,9 @@ def repair(bad: str | os.PathLike[str], good: str | os.PathLike[str]) -> VerifyR
                 while left and (chunk := reads.read(min(left, _CHUNK_BYTES))):
                     writes.write(chunk)
                     left -= len(chunk)
+                if report.damages:
+                    for frame in _undo_frames_after(source, report.whole_bytes):
+                        writes.write(frame)
                 writes.flush()
                 os.fsync(writes.fileno())
             except BaseException:
@@ -145,9 +151,11 @@ def repair(bad: str | os.PathLike[str], good: str | os.PathLike[str]) -> VerifyR
 
 def _read(reader: TapeReader, whole: _Whole) -> None:
     """All blocks, up to the end or the first damage, each held against the index."""
+    faults = FaultScan()
     for ledger, view in reader.follow():
         whole.blocks += 1
-        whole.bytes = view.offset + view.frame_bytes
+        whole.bytes = reader.next_block(view.offset + view.frame_bytes)
+        faults.take(view.tables, view.completed_ids)
         snapshot = whole.snapshots.get(whole.bytes)
         if snapshot is not None:
             whole.checked += 1
@@ -157,6 +165,18 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
     if whole.checked != len(whole.snapshots):
         problem = Problem("the index names a block that does not begin where it says")
         raise reader.damaged(problem, whole.bytes, whole.blocks + 1)
+    seal = reader.seal
+    if seal is not None and seal.HasField("faults") and seal.faults != faults.count:
+        problem = Problem(f"its seal counts {seal.faults} faults, and its blocks hold {faults.count}")
+        raise reader.damaged(problem, whole.bytes, whole.blocks + 1)
+
+
+def _undo_frames_after(path: str, start: int) -> Iterator[bytes]:
+    with TapeReader.open(path) as reader:
+        for offset, _ in reader.undo_ranges(UndoScan()):
+            found = frames.skip_frame(reader.read, offset, reader.file_bytes)
+            if offset >= start and found is not None:
+                yield reader.read(found[1], offset)
 
 
 def _after(reader: TapeReader, first: TapeDamagedAt) -> tuple[list[Damage], int, tape_pb2.Seal | None]:
@@ -165,7 +185,7 @@ def _after(reader: TapeReader, first: TapeDamagedAt) -> tuple[list[Damage], int,
     problem, start, block, next_id = first.problem, first.offset, first.block, first.requests_whole + 1
     stranded, seal = 0, None
     end = start
-    for offset, frame in _frames_after(reader, start + 1):
+    for offset, frame in frames.frames_after(reader.read, start + 1, reader.file_bytes):
         first_id, requests, found = _meaning(reader, frame)
         if offset > end or not damages:
             # What is lost is known from where the next whole frame goes on.
@@ -195,26 +215,3 @@ def _meaning(reader: TapeReader, frame: frames.Frame) -> tuple[int | None, int |
     except Problem:
         pass
     return None, None, None
-
-
-def _frames_after(reader: TapeReader, offset: int) -> Iterator[tuple[int, frames.Frame]]:
-    """Whole frames from there on, wherever they begin."""
-    magic = frames.FRAME_MAGIC.to_bytes(4, "little")
-    while offset < reader.file_bytes:
-        try:
-            frame = frames.read_frame(reader.read, offset, reader.file_bytes)
-        except Problem:
-            frame = None
-        if frame is not None:
-            yield offset, frame
-            offset += frame.frame_bytes
-            continue
-        offset += 1
-        while offset < reader.file_bytes:
-            chunk = reader.read(_CHUNK_BYTES, offset)
-            found = chunk.find(magic)
-            if found >= 0:
-                offset += found
-                break
-            # The magic may stand across the end of the chunk.
-            offset += max(len(chunk) - len(magic) + 1, 1)

@@ -57,6 +57,9 @@ class TapeSink(Protocol):
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """Something a program did between the requests given before and those given after."""
 
+    def undo(self, disk: int, offset: int, data: bytes) -> None:
+        """What a range of a disk holds before its first change, which may be made once this has returned."""
+
     def begin(self) -> None:
         """The run begins: whatever was there before is given up."""
 
@@ -110,6 +113,9 @@ class NullTape:
         self.token_count += 1
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
+        """Nothing."""
+
+    def undo(self, disk: int, offset: int, data: bytes) -> None:
         """Nothing."""
 
     def begin(self) -> None:

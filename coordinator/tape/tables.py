@@ -38,11 +38,15 @@ class Shape(NamedTuple):
     workers: int
     disks: int
     digests: bool  # requests and completions carry a digest column
+    undo_blocks: dict[
+        int, tuple[int, int]
+    ]  # of each disk that can be taken back: bytes of a block and of the disk
 
     @classmethod
     def of(cls, header: tape_pb2.Header) -> "Shape":
         """The shape of a header that `check_header` has passed."""
-        return cls(header.workers, len(header.disks), header.data == messages_pb2.DATA_LEVEL_DIGEST)
+        undo = {i: (disk.block_size, disk.size) for i, disk in enumerate(header.disks) if disk.undo}
+        return cls(header.workers, len(header.disks), header.data == messages_pb2.DATA_LEVEL_DIGEST, undo)
 
 
 def check_header(header: tape_pb2.Header) -> None:

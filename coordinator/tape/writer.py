@@ -17,11 +17,13 @@ from typing import Literal, NoReturn, Self, TypeAlias
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, slice_requests
+from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.index import IndexBuilder
 from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.packing import Packer
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
+from ringtape.coordinator.tape.undo import UndoFrames
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeError
 
@@ -68,6 +70,7 @@ class TapeWriter:
         self._packer = Packer()
         self._ledger = Ledger(self._shape.workers)
         self._index = IndexBuilder()
+        self._faults = FaultScan()
         self._blocks = 0
         self._failure: TapeError | None = None
         self._whole_bytes = 0
@@ -76,7 +79,9 @@ class TapeWriter:
         self._tokens_before = 0
         self.completion_count = 0
         self._block = self._next_block()
-        first_frame = self._encoder.encode(frames.FrameType.HEADER, header.SerializeToString())
+        payload = header.SerializeToString()
+        self._undo = UndoFrames(self._encoder, payload, self._shape.undo_blocks)
+        first_frame = self._encoder.encode(frames.FrameType.HEADER, payload)
         self._begins_with = frames.encode_file_header() + first_frame
         self._made = not os.path.lexists(self._path)
         self._file = _open(self._path)
@@ -90,10 +95,9 @@ class TapeWriter:
             self._write(begins_with)
 
     def abandon(self) -> None:
-        """The run has not begun and will not: leaves the file as it was, or removes it if it was made here."""
+        """The run has not begun and will not: leaves the file as it is, or removes it if it was made here."""
         if self._failure is not None:
             return  # it could not even take the header, and is closed
-        assert self._begins_with, f"the tape {self._path} has begun"
         if self._made:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -166,6 +170,15 @@ class TapeWriter:
         self._block.add_note(worker, note, at_ns)
         self._close_full_block()
 
+    def undo(self, disk: int, offset: int, data: bytes) -> None:
+        """See TapeSink. It does not wait for the block that grows: it is in the file, ahead of that."""
+        self._check_open()
+        with _ours(f"what disk {disk} held, for {self._path}"):
+            frame = self._undo.encode(disk, offset, data)
+        self._write(frame)
+        if self._sync != "none":
+            self._synced(os.fdatasync, "what it has so far may not survive a power failure")
+
     def flush_due(self, now_ns: int) -> None:
         """Writes the block that grows if its first row is FLUSH_AFTER_NS old."""
         due_ns = self.next_flush_ns()
@@ -203,6 +216,7 @@ class TapeWriter:
             self.completion_count,
             self.token_count,
         )
+        sealed.faults, sealed.undos = self._faults.count, self._undo.count
         index = self._index.finish()
         if index is not None:
             self._write(self._encoder.encode(frames.FrameType.INDEX, index.SerializeToString()))
@@ -243,7 +257,7 @@ class TapeWriter:
                 self._blocks += 1
                 self.begin()
                 self._index.block(self._whole_bytes, self._blocks, self._ledger)
-                self._ledger.take(tables)
+                self._faults.take(tables, self._ledger.take(tables).completed_ids)
                 payload = self._packer.pack(tables, before)
             return self._encoder.encode(
                 frames.FrameType.PACKED, payload, compress=len(payload) < SMALL_BLOCK_BYTES

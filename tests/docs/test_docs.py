@@ -45,7 +45,7 @@ _FENCE = re.compile(
 _FILE_NAME = re.compile(r"# ([\w-]+\.py)\n")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(
-    r"\bringtape(?: (?:record|replay|check|run|tape|trace|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
+    r"\bringtape(?: (?:record|replay|check|run|rewind|tape|trace|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
     re.MULTILINE,
 )
 _PATH = re.compile(r"(?<![\w.~/:<*])/(?:[\w.*-]+/)*[\w.*-]+")
@@ -263,6 +263,7 @@ def test_the_reference_has_every_public_name() -> None:
         ringtape.Progress,
         ringtape.ReplayedRequest,
         ringtape.Result,
+        ringtape.RewoundDisk,
         ringtape.WatchedRequest,
     )
     fields = {field.name for one in data for field in dataclasses.fields(one)}

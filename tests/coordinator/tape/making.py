@@ -369,3 +369,16 @@ def without_digests(calls: Iterable[Call]) -> list[Call]:
             call = replace(call, rows=tuple(replace(row, digest=0) for row in call.rows))
         result.append(call)
     return result
+
+
+def faults_of(rows: Iterable[Row]) -> set[tuple[int, int, int]]:
+    """Worker, sequence number and result of each request that failed or was cut short, one row after another."""
+    found: set[tuple[int, int, int]] = set()
+    moves: dict[tuple[int, int], int] = {}
+    for row in rows:
+        if isinstance(row, RequestRow):
+            transfer = row.kind in (messages_pb2.KIND_READ, messages_pb2.KIND_WRITE)
+            moves[row.worker, row.sequence] = row.length if transfer else 0
+        elif isinstance(row, CompletionRow) and row.result < moves[row.worker, row.sequence]:
+            found.add((row.worker, row.sequence, row.result))
+    return found

@@ -92,7 +92,9 @@ def test_the_frames_are_as_described(tmp_path: Path) -> None:
     assert described_column(tokens.released, 1) == [0]
     assert tokens.order == struct.pack("<III", 16, 1, 0)
     assert block.notes == struct.pack("<I", 2 * block.notes_bytes) + b"\x0a\x03\x12\x01l"
-    assert tape_pb2.Seal.FromString(found[2][1]) == tape_pb2.Seal(end=1, requests=2, completions=2, tokens=1)
+    assert tape_pb2.Seal.FromString(found[2][1]) == tape_pb2.Seal(
+        end=1, requests=2, completions=2, tokens=1, faults=1
+    )
 
 
 def described_frames(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -26,6 +26,7 @@ from tests.coordinator.tape.making import (
     Token,
     all_completed,
     calls_of,
+    faults_of,
     give,
     joined,
     make_header,
@@ -101,6 +102,7 @@ def test_header_seal_counts_and_places_come_back(tmp_path: Path) -> None:
         assert (reader.header, reader.version, reader.end, reader.seal) == (header, 3, None, None)
         blocks = list(reader.blocks())
         seal.requests, seal.completions, seal.tokens = reader.totals
+        seal.faults = len(faults_of(rows_of(header, calls)))
         assert reader.seal == seal
         assert (tape.request_count, tape.completion_count, tape.token_count) == reader.totals
         assert [block.number for block in blocks] == [1, 2, 3, 4, 5]
