@@ -51,6 +51,7 @@ class Data(enum.StrEnum):
 
     ORDER = "order"
     DIGEST = "digest"
+    FULL = "full"
 
 
 class Overlap(enum.StrEnum):
@@ -173,7 +174,7 @@ def record(
         typer.Option(
             "--data",
             help="What the tape keeps of the data read and written: digests, by which a replay finds out a read that "
-            "returns something else, or nothing but the order.",
+            "returns something else; nothing but the order; or all of it, so that a replay needs no disks.",
         ),
     ] = Data.DIGEST,
     overlap: OverlapOption = Overlap.ORDER,
@@ -224,6 +225,14 @@ def replay(
             "--output", "-o", metavar="TAPE", show_default=False, help="A tape to write of the replay."
         ),
     ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Read from the tape, which was recorded with [bold]--data full[/]: no disk is opened, and no io_uring "
+            "is needed.",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -247,6 +256,7 @@ def replay(
     [cyan]ringtape replay run.tape[/]
     [cyan]ringtape replay run.tape --disk a=/tmp/copy.img[/]
     [cyan]ringtape replay run.tape --program fixed.py -o again.tape[/]
+    [cyan]ringtape replay run.tape --offline[/]
     """
 
     def act(shown: Console) -> Result:
@@ -256,6 +266,7 @@ def replay(
             tape,
             program,
             disks=disks_of(disk),
+            offline=offline,
             force=force,
             output=output,
             stall_timeout_s=stall_timeout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -12,9 +13,11 @@ from typing import IO, Any
 
 from ringtape import disks as disk_setup
 from ringtape.coordinator.batches import BatchChecker
-from ringtape.coordinator.conductor import Conductor
+from ringtape.coordinator.conductor import AskData, Conductor
+from ringtape.coordinator.difference import explain
 from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
 from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.offline import OfflineReplayer
 from ringtape.coordinator.plain import PlainConductor
 from ringtape.coordinator.policy import Fifo
 from ringtape.coordinator.recorder import Recorder
@@ -24,7 +27,6 @@ from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
 from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
 from ringtape.engine.program import refuse_in_worker
-from ringtape.engine.ring import check_available
 from ringtape.programs import named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled, TapeError
@@ -88,7 +90,7 @@ def run(
     refuse_in_worker()
     seed = checked_seed(workers, seed)
     found = named(program)
-    check_available()
+    _check_ring()
     with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=False) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -136,7 +138,8 @@ def record(
         arguments: what the program finds as `io.arguments`; anything that can be pickled.
         tape: the file to write; a tape that is there is replaced, any other file is refused.
         data: "digest" keeps a digest of what each request read or wrote, so that a replay that reads other data is
-            found out; "order" does not.
+            found out; "order" does not; "full" keeps the data too, once where it repeats, so that a replay can do
+            without the disks.
         overlap: "order" keeps overlapping requests in the order in which they were made, those of several workers
             on a shared disk in the order of their ids; "race" leaves them to the disk.
         console: for those who show runs on a terminal.
@@ -157,7 +160,7 @@ def record(
     seed = checked_seed(workers, seed)
     level = level_of(data)
     found = named(program)
-    check_available()
+    _check_ring()
     with _interruptible(), disk_setup.prepared(disks, workers=workers, fingerprints=True) as headers:
         _check_tape_path(tape, headers)
         setting = Setting(
@@ -166,9 +169,7 @@ def record(
         header = setting.header(level, repr(arguments))
         writer = TapeWriter(tape, header)
         journal = Journal(writer, workers)
-        checker = BatchChecker(
-            disks=len(headers), workers=workers, digests=level == messages_pb2.DATA_LEVEL_DIGEST
-        )
+        checker = _checker(len(headers), workers, level)
         recorder = Recorder(journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log)
         starts = setting.starts(plain=False, level=level)
         supervisor = _supervisor(recorder, starts, writer, seed, console, recorder, headers)
@@ -181,6 +182,7 @@ def replay(
     program: Program | None = None,
     *,
     disks: Iterable[Disk] = (),
+    offline: bool = False,
     force: bool = False,
     output: StrPath | None = None,
     stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -192,6 +194,8 @@ def replay(
         tape: the tape.
         program: the program, if it is not to be found by the name on the tape.
         disks: where disks of the tape are now, by name; the others are where they were.
+        offline: take results and data from the tape, recorded with `data="full"`, and open no disk; io_uring is not
+            needed either.
         force: replay although a disk holds other contents than the recording began with.
         output: a tape to write of the replay.
         stall_timeout_s: how long the replay may wait for something that the recording had, beside ten times as
@@ -214,14 +218,12 @@ def replay(
     disks = list(disks)
     with TapeReader.open(tape) as reader:
         recorded = reader.header
+        if offline:
+            _check_offline(reader, disks, force=force)
         found = program_of(recorded, program)
-        check_available()
-        seal = reader.find_seal()
-        left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
-        with (
-            _interruptible(),
-            disk_setup.prepared_again(recorded.disks, disks, left, force=force) as headers,
-        ):
+        if not offline:
+            _check_ring()
+        with _interruptible(), _disks_again(reader, disks, offline=offline, force=force) as headers:
             if output is not None:
                 _check_tape_path(output, headers)
             setting = Setting(
@@ -235,17 +237,28 @@ def replay(
             )
             sink = _output(output, tape, setting, recorded)
             journal = Journal(sink, recorded.workers)
-            digests = recorded.data == messages_pb2.DATA_LEVEL_DIGEST
-            replayer = Replayer(
+            level = recorded.data
+            if level == messages_pb2.DATA_LEVEL_FULL and (offline or output is None):
+                level = messages_pb2.DATA_LEVEL_DIGEST  # the workers' data is not needed again
+            replayer = (OfflineReplayer if offline else Replayer)(
                 reader,
                 journal,
-                BatchChecker(disks=len(headers), workers=recorded.workers, digests=digests),
-                shared=setting.shared,
+                _checker(len(headers), recorded.workers, level),
+                shared=() if offline else setting.shared,
                 stall_ns=int(stall_timeout_s * 1e9),
                 on_log=_log,
             )
-            starts = setting.starts(plain=False, level=recorded.data)
-            supervisor = _supervisor(replayer, starts, sink, recorded.seed, console, replayer, headers)
+            starts = setting.starts(plain=False, level=level, offline=offline)
+            supervisor = _supervisor(
+                replayer,
+                starts,
+                sink,
+                recorded.seed,
+                console,
+                replayer,
+                headers,
+                explain=functools.partial(explain, reader.path),
+            )
             _run_and_seal(supervisor, journal, list)
         if replayer.damage is not None:
             raise replayer.damage
@@ -262,6 +275,7 @@ def _supervisor(
     console: Console | None,
     counted: Recorder | Replayer | None,
     headers: Prepared,
+    explain: Callable[[Divergence, AskData], None] | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -281,6 +295,47 @@ def _supervisor(
         stdout=console.stdout,
         on_begin=headers.begin,
         on_progress=on_progress,
+        explain=explain,
+    )
+
+
+def _check_ring() -> None:
+    """Raise `RingUnavailable` if there is no usable io_uring. It is not even loaded for a replay that needs none."""
+    from ringtape.engine.ring import check_available
+
+    check_available()
+
+
+def _check_offline(reader: TapeReader, disks: list[Disk], *, force: bool) -> None:
+    if reader.header.data != messages_pb2.DATA_LEVEL_FULL:
+        raise UsageError(
+            f"{reader.path} cannot be replayed offline: it does not have the data; record with data level full"
+        )
+    if disks or force:
+        raise UsageError("an offline replay opens no disk: there is nothing to say or to force about one")
+
+
+@contextlib.contextmanager
+def _disks_again(reader: TapeReader, disks: list[Disk], *, offline: bool, force: bool) -> Iterator[Prepared]:
+    """The disks of a replay; offline none is looked at."""
+    recorded = reader.header.disks
+    if offline:
+        headers = Prepared()
+        headers.extend(recorded)
+        yield headers
+        return
+    seal = reader.find_seal()
+    left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
+    with disk_setup.prepared_again(recorded, disks, left, force=force) as headers:
+        yield headers
+
+
+def _checker(disks: int, workers: int, level: int) -> BatchChecker:
+    return BatchChecker(
+        disks=disks,
+        workers=workers,
+        digests=level >= messages_pb2.DATA_LEVEL_DIGEST,
+        contents=level == messages_pb2.DATA_LEVEL_FULL,
     )
 
 
@@ -397,7 +452,8 @@ def _how_it_ended(reader: TapeReader, journal: Journal) -> str:
 def _check_tape_path(tape: StrPath, headers: list[tape_pb2.DiskHeader]) -> None:
     if os.path.exists(tape) and not os.path.isdir(tape):
         for header in headers:
-            if identity(os.fspath(tape)) == identity(header.path):
+            # Offline a disk may have gone.
+            if os.path.exists(header.path) and identity(os.fspath(tape)) == identity(header.path):
                 raise TapeError(
                     f"{os.fspath(tape)} is disk {header.name!r} of this run and cannot be its tape"
                 )

@@ -22,10 +22,14 @@ WORKERS_MAX = 1024
 
 Program = Callable[..., Any] | str
 StrPath = str | os.PathLike[str]
-Data = Literal["order", "digest"]
+Data = Literal["order", "digest", "full"]
 Overlap = Literal["order", "race"]
 
-_LEVELS = {"order": messages_pb2.DATA_LEVEL_ORDER, "digest": messages_pb2.DATA_LEVEL_DIGEST}
+_LEVELS = {
+    "order": messages_pb2.DATA_LEVEL_ORDER,
+    "digest": messages_pb2.DATA_LEVEL_DIGEST,
+    "full": messages_pb2.DATA_LEVEL_FULL,
+}
 
 
 logger = logging.getLogger("ringtape")
@@ -57,7 +61,7 @@ class Setting:
         ordered = self.overlap != "race"
         return [ordered and disk_setup.is_shared(disk, self.workers) for disk in self.disks]
 
-    def starts(self, *, plain: bool, level: int) -> list[wire_pb2.Start]:
+    def starts(self, *, plain: bool, level: int, offline: bool = False) -> list[wire_pb2.Start]:
         """The first message to each worker."""
         shared = [one and not plain for one in self.shared]
         main = main_file(self.program.wire.pickled, self.arguments)
@@ -77,6 +81,7 @@ class Setting:
                 started_at_ns=self.started_at_ns,
                 overlap=self.overlap,
                 main_file=main,
+                offline=offline,
             )
             for worker in range(self.workers)
         ]

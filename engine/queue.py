@@ -15,8 +15,10 @@ from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Buffers, Slot
 from ringtape.engine.outbox import Outbox
-from ringtape.engine.requests import Kind, Request
+from ringtape.engine.requests import Kind, Request, data_of
 from ringtape.engine.ring import IN_KERNEL_MAX, Ring
+from ringtape.proto import wire_pb2
+from ringtape.proto.framing import FramingError
 from ringtape.proto.order import DiskOrder
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
@@ -45,6 +47,7 @@ class RequestQueue:
         self._buffers = buffers
         self._outbox = outbox
         self._digests = digests
+        self._contents = outbox.contents
         self._shared = list(shared) or [False] * len(block_devices)
         # None where the worker keeps no order: the coordinator does, or nobody.
         self._orders: list[DiskOrder[Request] | None] = [
@@ -86,6 +89,10 @@ class RequestQueue:
             slot.view[: request.length] = data
             if self._digests:
                 request.digest = xxh3_64_intdigest(data)
+                if self._contents is not None:
+                    request.contents = self._contents.number_of(slot.view[: request.length])
+        elif request.aligned:
+            request.memory = (request.target, uring.Iovec([request.target]))
         self._outbox.request(request, self.completed)
         if kind is not Kind.FSYNC:
             if self._shared[request.disk]:
@@ -208,15 +215,25 @@ class RequestQueue:
         request.completed = True
         self.completed += 1
         self.active -= 1
-        digest = 0
+        digest = contents = 0
         if self._digests and request.kind is Kind.READ and result > 0:
-            source = request.slot.view if request.slot is not None else request.memory[0]
-            digest = xxh3_64_intdigest(source[:result])
-        self._outbox.completion(request, digest)
+            data = data_of(request)
+            assert data is not None
+            digest = xxh3_64_intdigest(data)
+            if self._contents is not None:
+                contents = self._contents.number_of(data)
+        self._outbox.completion(request, digest, contents)
         order = self._orders[request.disk]
         if order is not None and request.kind is not Kind.FSYNC:
             for freed in order.remove(request):
                 self._start(freed)
+
+    def give(self, given: wire_pb2.Given) -> None:
+        """Data is read from the disk."""
+        raise FramingError(f"{len(given.data)} bytes came for requests that read their own")
+
+    def complete(self, token: wire_pb2.Token) -> None:
+        """What a token releases has completed in the kernel."""
 
     def release(self, sequence: int) -> Request:
         """A token released this request: the program is about to see it."""

@@ -16,25 +16,26 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from xxhash import xxh3_128_digest
 
 from ringtape.engine import loop, program, stacks
-from ringtape.engine.buffers import Buffers
 from ringtape.engine.clock import Clock
-from ringtape.engine.disks import open_disk
 from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
 from ringtape.engine.gate import CoordinatedGate, PlainGate
 from ringtape.engine.link import Link
 from ringtape.engine.mail import AsyncMail, BlockingMail
+from ringtape.engine.offline import OfflineQueue
 from ringtape.engine.outbox import NoOutbox, Outbox
-from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest
-from ringtape.engine.ring import Ring
+from ringtape.engine.sent import SentContents
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
 from ringtape.proto.framing import FramingError
+
+if TYPE_CHECKING:
+    from ringtape.engine.queue import RequestQueue
 
 _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10
@@ -87,21 +88,13 @@ def _kill_group(_number: int, _frame: object) -> None:
 def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
-    files = [open_disk(disk.path, direct=disk.direct) if disk.used else -1 for disk in start.disks]
-    buffers = Buffers()
-    ring = Ring(files, buffers)
-    ring.watch_link(link.fd)
-    digests = start.data == messages_pb2.DATA_LEVEL_DIGEST and not start.plain
-    outbox = NoOutbox() if start.plain else Outbox(digests=digests)
-    queue = RequestQueue(
-        ring,
-        buffers,
-        [disk.block_device for disk in start.disks],
-        outbox,
-        digests=digests,
-        ordered=start.overlap != "race",
-        shared=[disk.shared for disk in start.disks],
-    )
+    digests = start.data >= messages_pb2.DATA_LEVEL_DIGEST and not start.plain
+    outbox = NoOutbox() if start.plain else Outbox(digests=digests, contents=_contents_of(link, start))
+    queue: RequestQueue | OfflineQueue
+    if start.offline:
+        queue, ring = OfflineQueue(link.fd, outbox, digests=digests), "none"
+    else:
+        queue, ring = _queue_on_a_ring(link, start, outbox, digests=digests)
     loop.pin_asyncio()
     function = program.load(start.program, start.main_file)
     asynchronous = _is_asynchronous(function)
@@ -126,12 +119,43 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         io = Worker(gate, [AsyncDisk(gate, i, disk) for i, disk in used], others, **world)
     else:
         io = BlockingWorker(gate, [BlockingDisk(gate, i, disk) for i, disk in used], others, **world)
-    link.send(wire_pb2.WorkerMessage(ready=wire_pb2.Ready(ring=ring.describe())))
+    link.send(wire_pb2.WorkerMessage(ready=wire_pb2.Ready(ring=ring)))
     gate.start()
     outcome, pickled = _run(function, io, gate, asynchronous=asynchronous)
     sys.stdout.flush()
     sys.stderr.flush()
     gate.finish(outcome, pickled)
+
+
+def _contents_of(link: Link, start: wire_pb2.Start) -> SentContents | None:
+    if start.data != messages_pb2.DATA_LEVEL_FULL or start.plain:
+        return None
+    return SentContents(lambda batch: link.send(wire_pb2.WorkerMessage(batch=batch)), link.send_data)
+
+
+def _queue_on_a_ring(
+    link: Link, start: wire_pb2.Start, outbox: Outbox, *, digests: bool
+) -> tuple[RequestQueue, str]:
+    """The queue on the opened disks, and the ring in words. An offline worker loads nothing of it."""
+    from ringtape.engine.buffers import Buffers
+    from ringtape.engine.disks import open_disk
+    from ringtape.engine.queue import RequestQueue
+    from ringtape.engine.ring import Ring
+
+    files = [open_disk(disk.path, direct=disk.direct) if disk.used else -1 for disk in start.disks]
+    buffers = Buffers()
+    ring = Ring(files, buffers)
+    ring.watch_link(link.fd)
+    queue = RequestQueue(
+        ring,
+        buffers,
+        [disk.block_device for disk in start.disks],
+        outbox,
+        digests=digests,
+        ordered=start.overlap != "race",
+        shared=[disk.shared for disk in start.disks],
+    )
+    return queue, ring.describe()
 
 
 def _is_asynchronous(function: Callable[..., Any]) -> bool:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ringtape.coordinator.tape import frames
+from ringtape.coordinator.tape.contents import TapeContents
 from ringtape.coordinator.tape.frames import FrameType, Problem
 from ringtape.coordinator.tape.index import ledger_of
 from ringtape.coordinator.tape.layout import Before
@@ -58,9 +59,9 @@ class TapeDamagedAt(TapeDamaged):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The start of a block, and what came before it. From `TapeReader.seek`, for that reader.
+    """Where to read on for a block, and what came before it. From `TapeReader.seek`, for that reader.
 
-    `offset` is the byte at which the block begins; `block` its number, from 1; `totals` what is before it.
+    `offset` is the byte after the block before it; `block` is the block's number, from 1; `totals` what is before it.
     """
 
     offset: int
@@ -103,6 +104,8 @@ class TapeReader:
             self._file.close()
             raise
         self._shape = Shape.of(self.header)
+        #: The data of its reads and writes, at DATA_LEVEL_FULL.
+        self.contents = TapeContents(self.read, self.first_block)
 
     @property
     def totals(self) -> Totals:
@@ -149,8 +152,9 @@ class TapeReader:
         before = Position(self.first_block, 1, Ledger(self._shape.workers)) if start is None else start
         for ledger, view in self.follow(start):
             if done(ledger) >= wanted:
-                return Position(view.offset, view.number, before.ledger)
-            before = Position(view.offset, view.number, ledger.copy())
+                return before
+            end = view.offset + view.frame_bytes
+            before = Position(end, view.number + 1, ledger.copy())
         raise missing
 
     def find_seal(self) -> tape_pb2.Seal | None:
@@ -220,6 +224,11 @@ class TapeReader:
                 self.end = TapeEnd.SEALED
                 return
 
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._path
+
     def close(self) -> None:
         """Closes the file. Blocks given out before stay readable."""
         self._file.close()
@@ -237,6 +246,10 @@ class TapeReader:
         if frame.type == FrameType.BLOCK or (frame.type == FrameType.PACKED and self.version > 1):
             tables, before = self.tables_of(frame)
             return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
+        if frame.type == FrameType.CONTENTS and self.version > 2:
+            if not self._shape.contents:
+                raise Problem("it has contents, and its header names a data level that keeps none")
+            ledger.contents += self.contents.take(frame, offset, ledger.contents + 1)
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -245,6 +258,8 @@ class TapeReader:
                     f"its seal counts {seal.requests} requests, {seal.completions} completions and {seal.tokens}"
                     f" tokens, and its blocks hold {', '.join(map(str, ledger.totals))}"
                 )
+            if seal.contents != ledger.contents:
+                raise Problem(f"its seal counts {seal.contents} contents, and it holds {ledger.contents}")
             if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal
@@ -257,7 +272,7 @@ class TapeReader:
         payload = frames.unpack(frame)
         if frame.type == FrameType.BLOCK:
             return Tables.of(parse(payload, tape_pb2.Block()), self._shape), None
-        block, before = unpack_block(payload, digests=self._shape.digests)
+        block, before = unpack_block(payload, digests=self._shape.digests, contents=self._shape.contents)
         return Tables.of(block, self._shape), before
 
     def _read_file_header(self) -> int:
@@ -290,6 +305,8 @@ class TapeReader:
                 raise Problem(f"its first frame is of type {frame.type}, not a header")
             header = parse(frames.unpack(frame), tape_pb2.Header())
             check_header(header)
+            if self.version < 3 and Shape.of(header).contents:
+                raise Problem(f"format {self.version} has no data level full")
         except Problem as problem:
             raise self.damaged(problem, offset, 0) from None
         return header, offset + frame.frame_bytes

@@ -7,7 +7,7 @@ completions and tokens are about is lost. Neither holds more than a block, the i
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.frames import FrameType, Problem
@@ -17,6 +17,7 @@ from ringtape.coordinator.tape.reader import TapeDamagedAt, TapeEnd, TapeReader
 from ringtape.coordinator.tape.tables import parse
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeError
+from ringtape.proto.messages_pb2 import DATA_LEVEL_FULL
 
 DAMAGES_LIMIT = 1000  # that a report names
 _CHUNK_BYTES = 1 << 20
@@ -147,6 +148,11 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
     """All blocks, up to the end or the first damage, each held against the index."""
     for ledger, view in reader.follow():
         whole.blocks += 1
+        if reader.header.data == DATA_LEVEL_FULL:
+            try:
+                reader.contents.check_block(view.tables)
+            except Problem as found:
+                raise reader.damaged(found, view.offset, view.number) from None
         whole.bytes = view.offset + view.frame_bytes
         snapshot = whole.snapshots.get(whole.bytes)
         if snapshot is not None:
@@ -172,6 +178,9 @@ def _after(reader: TapeReader, first: TapeDamagedAt) -> tuple[list[Damage], int,
             lost = None if first_id is None else max(0, first_id - next_id)
             if len(damages) < DAMAGES_LIMIT:
                 damages.append(Damage(start, offset, block, problem, lost))
+        elif first_id is not None and damages[-1].requests_lost is None:
+            # After it came a frame that does not tell.
+            damages[-1] = replace(damages[-1], requests_lost=max(0, first_id - next_id))
         end = start = offset + frame.frame_bytes
         problem = "no whole frame begins there"
         if requests is not None and first_id is not None:
