@@ -67,6 +67,7 @@ class Data(enum.StrEnum):
 
     ORDER = "order"
     DIGEST = "digest"
+    FULL = "full"
 
 
 class Overlap(enum.StrEnum):
@@ -153,7 +154,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         help="What the tape keeps of the data read and written: digests, by which a replay finds out a read that "
-        "returns something else, or nothing but the order.",
+        "returns something else; nothing but the order; or all of it, so that a replay needs no disks.",
     ),
 ]
 StallOption = Annotated[
@@ -262,6 +263,14 @@ def replay(
             "--output", "-o", metavar="TAPE", show_default=False, help="A tape to write of the replay."
         ),
     ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Read from the tape, which was recorded with [bold]--data full[/]: no disk is opened, and no io_uring "
+            "is needed.",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -319,6 +328,7 @@ def replay(
     [cyan]ringtape replay run.tape --program fixed.py -o again.tape[/]
     [cyan]ringtape replay run.tape --until failure[/]
     [cyan]ringtape replay run.tape --watch a:0:4K --break 117[/]
+    [cyan]ringtape replay run.tape --offline[/]
     """
 
     def act(shown: Console) -> Result:
@@ -328,6 +338,7 @@ def replay(
             tape,
             program,
             disks=disks_of(disk),
+            offline=offline,
             force=force,
             output=output,
             stall_timeout_s=stall_timeout,

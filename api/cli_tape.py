@@ -34,7 +34,11 @@ from ringtape.proto.errors import TapeDamaged
 
 _KINDS = {kind: kind_name(kind) for kind in messages_pb2.Kind.values() if kind}
 _FLAGS = {messages_pb2.REQUEST_FLAG_FUA: "fua", messages_pb2.REQUEST_FLAG_DATA_ONLY: "data-only"}
-_LEVELS = {messages_pb2.DATA_LEVEL_ORDER: "order", messages_pb2.DATA_LEVEL_DIGEST: "digest"}
+_LEVELS = {
+    messages_pb2.DATA_LEVEL_ORDER: "order",
+    messages_pb2.DATA_LEVEL_DIGEST: "digest",
+    messages_pb2.DATA_LEVEL_FULL: "full",
+}
 _ENDS = {
     tape_pb2.Seal.END_FINISHED: "finished",
     tape_pb2.Seal.END_WORKER_DIED: "worker died",
@@ -153,6 +157,8 @@ def _info(
         "checkpoints": counts.tokens,
         "log_lines": counts.notes["log"],
         "captured": counts.notes["captured"],
+        "contents": reader.contents.count,
+        "contents_bytes": reader.contents.bytes,
         "programs_ended": counts.notes["outcome"],
         "programs_raised": counts.raised,
         "disks": [_disk(disk, found) for disk, found in zip(header.disks, counts.by_disk, strict=True)],
@@ -201,6 +207,8 @@ def _print_info(facts: dict[str, Any]) -> None:
         "checkpoints": f"{facts['checkpoints']:,}",
         "notes": f"{facts['log_lines']:,} log lines, {facts['captured']:,} captured values",
     }
+    if facts["data"] == "full":
+        lines["contents"] = f"{facts['contents']:,} of {facts['contents_bytes']:,} bytes"
     console.print_facts(f"{facts['tape']}: {what}, {facts['bytes']:,} bytes, format {facts['format']}", lines)
     for disk in facts["disks"]:
         marks = [word for word in ("direct", "fresh", "made", "undo") if disk[word]]

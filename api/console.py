@@ -121,6 +121,10 @@ def _say_difference(error: Divergence) -> None:
     indent = 2 + len(labels[0])
     if same and indent + longest < shutil.get_terminal_size().columns:
         say(" " * (indent + same) + "^")
+    if error.last_writer is not None:
+        say(f"  last writer       {error.last_writer}")
+    for line in error.difference.splitlines():
+        say(f"  {line}")
 
 
 def interrupted(tape: str | None) -> Exit:

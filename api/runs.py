@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -13,10 +14,12 @@ from typing import IO, Any
 from ringtape import disks as disk_setup
 from ringtape.conditions import conditions_of
 from ringtape.coordinator.batches import BatchChecker
-from ringtape.coordinator.conductor import Conductor
+from ringtape.coordinator.conductor import AskData, Conductor
+from ringtape.coordinator.difference import explain
 from ringtape.coordinator.errors import Divergence, Interrupted, WorkerDied
 from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.offline import OfflineReplayer
 from ringtape.coordinator.plain import PlainConductor
 from ringtape.coordinator.policy import Fifo
 from ringtape.coordinator.recorder import Recorder
@@ -29,7 +32,7 @@ from ringtape.coordinator.watch import Watch, WatchedRequest
 from ringtape.disks import Disk, Prepared
 from ringtape.engine.claims import identity
 from ringtape.engine.program import refuse_in_worker
-from ringtape.engine.ring import check_available
+from ringtape.initial import OnCopy
 from ringtape.inspecting import Wanted, breaks_of, inspection_of, load, terminal_for_workers
 from ringtape.programs import named
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
@@ -99,7 +102,7 @@ def run(
     refuse_in_worker()
     seed = checked_seed(workers, seed)
     found = named(program)
-    check_available()
+    _check_ring()
     with _interruptible(), disk_setup.prepared(disks, workers=workers, tape=None) as headers:
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
@@ -147,7 +150,8 @@ def record(
         arguments: what the program finds as `io.arguments`; anything that can be pickled.
         tape: the file to write; a tape that is there is replaced, any other file is refused.
         data: "digest" keeps a digest of what each request read or wrote, so that a replay that reads other data is
-            found out; "order" does not.
+            found out; "order" does not; "full" keeps the data too, once where it repeats, so that a replay can do
+            without the disks.
         overlap: "order" keeps overlapping requests in the order in which they were made, those of several workers
             on a shared disk in the order of their ids; "race" leaves them to the disk.
         console: for those who show runs on a terminal.
@@ -168,7 +172,7 @@ def record(
     seed = checked_seed(workers, seed)
     level = level_of(data)
     found = named(program)
-    check_available()
+    _check_ring()
     on_copy = console.on_copy if console is not None else None
     with (
         _interruptible(),
@@ -181,9 +185,7 @@ def record(
         header = setting.header(level, repr(arguments))
         writer = TapeWriter(tape, header)
         journal = Journal(writer, workers)
-        checker = BatchChecker(
-            disks=len(headers), workers=workers, digests=level == messages_pb2.DATA_LEVEL_DIGEST
-        )
+        checker = _checker(len(headers), workers, level)
         recorder = Recorder(
             journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=_log_of(console)
         )
@@ -199,6 +201,7 @@ def replay(
     program: Program | None = None,
     *,
     disks: Iterable[Disk] = (),
+    offline: bool = False,
     force: bool = False,
     output: StrPath | None = None,
     stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -216,6 +219,8 @@ def replay(
         tape: the tape.
         program: the program, if it is not to be found by the name on the tape.
         disks: where disks of the tape are now, by name; the others are where they were.
+        offline: take results and data from the tape, recorded with `data="full"`, and open no disk; io_uring is not
+            needed either.
         force: replay although a disk holds other contents than the recording began with.
         output: a tape to write of the replay.
         stall_timeout_s: how long the replay may wait for something that the recording had, beside ten times as
@@ -250,18 +255,19 @@ def replay(
     on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
         recorded = reader.header
+        if offline:
+            _check_offline(reader, disks, force=force, disturb=disturb)
         inspection = inspection_of(wanted, recorded)
         watched = None if inspection is None else inspection.watch
         breaks = breaks_of(wanted, watched, reader)
         found = program_of(recorded, program)
-        check_available()
-        seal = reader.find_seal()
-        conditions = None if disturb is None else conditions_of(recorded, seal, disturb)
-        left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
+        if not offline:
+            _check_ring()
+        conditions = None if disturb is None else conditions_of(recorded, reader.find_seal(), disturb)
         with (
             _interruptible(),
             terminal_for_workers(breaks) as debugger_lock,
-            disk_setup.prepared_again(recorded.disks, disks, left, force=force, on_copy=on_copy) as headers,
+            _disks_again(reader, disks, offline=offline, force=force, on_copy=on_copy) as headers,
         ):
             if output is not None:
                 _check_tape_path(output, headers)
@@ -277,18 +283,20 @@ def replay(
             changed = changed_ranges(reader, headers, force=force)
             sink = _output(output, tape, setting, recorded, headers)
             journal = Journal(sink, recorded.workers)
-            digests = recorded.data == messages_pb2.DATA_LEVEL_DIGEST
-            replayer = Replayer(
+            level = recorded.data
+            if level == messages_pb2.DATA_LEVEL_FULL and (offline or output is None):
+                level = messages_pb2.DATA_LEVEL_DIGEST  # the workers' data is not needed again
+            replayer = (OfflineReplayer if offline else Replayer)(
                 reader,
                 journal,
-                BatchChecker(disks=len(headers), workers=recorded.workers, digests=digests),
-                shared=setting.shared,
+                _checker(len(headers), recorded.workers, level),
+                shared=() if offline else setting.shared,
                 stall_ns=int(stall_timeout_s * 1e9),
                 on_log=_log_of(console),
                 inspection=inspection,
             )
-            faults = Faults.of_tape(reader)
-            starts = setting.starts(plain=False, level=recorded.data, faults=faults)
+            faults = None if offline else Faults.of_tape(reader)
+            starts = setting.starts(plain=False, level=level, offline=offline, faults=faults)
             for start in starts:
                 if conditions is not None:
                     start.disturbance.CopyFrom(conditions.disturbances[start.worker])
@@ -306,6 +314,8 @@ def replay(
                 watched=watched,
                 faults=faults,
                 undo=UndoKeeper(sink, headers, changed),
+                offline=offline,
+                explain=functools.partial(explain, reader.path),
             )
             _run_and_seal(supervisor, journal, list, stopped=lambda: replayer.stopped, watched=watched)
         if replayer.damage is not None:
@@ -329,6 +339,8 @@ def _supervisor(
     watched: Watch | None = None,
     faults: Faults | None = None,
     undo: UndoKeeper | None = None,
+    offline: bool = False,
+    explain: Callable[[Divergence, AskData], None] | None = None,
 ) -> Supervisor:
     console = console or Console()
     show = console.on_progress
@@ -342,7 +354,7 @@ def _supervisor(
 
     def on_begin() -> None:
         headers.begin()
-        if watched is not None:
+        if watched is not None and not offline:
             load(watched, headers)
 
     return Supervisor(
@@ -356,6 +368,55 @@ def _supervisor(
         take_other=conductor.take if isinstance(conductor, Replayer) else None,
         faults=faults,
         undo=undo,
+        explain=explain,
+    )
+
+
+def _check_ring() -> None:
+    """Raise `RingUnavailable` if there is no usable io_uring. It is not even loaded for a replay that needs none."""
+    from ringtape.engine.ring import check_available
+
+    check_available()
+
+
+def _check_offline(reader: TapeReader, disks: list[Disk], *, force: bool, disturb: int | None) -> None:
+    if reader.header.data != messages_pb2.DATA_LEVEL_FULL:
+        raise UsageError(
+            f"{reader.path} cannot be replayed offline: it does not have the data; record with data level full"
+        )
+    if disks or force:
+        raise UsageError("an offline replay opens no disk: there is nothing to say or to force about one")
+    if disturb is not None:
+        raise UsageError("an offline replay has no completions and no disks that could be disturbed")
+
+
+@contextlib.contextmanager
+def _disks_again(
+    reader: TapeReader, disks: list[Disk], *, offline: bool, force: bool, on_copy: OnCopy | None
+) -> Iterator[Prepared]:
+    """The disks of a replay; offline none is looked at."""
+    recorded = reader.header.disks
+    if offline:
+        headers = Prepared()
+        for header in recorded:
+            one = tape_pb2.DiskHeader()
+            one.CopyFrom(header)
+            one.undo = False  # nothing is changed that could be put back
+            headers.append(one)
+        yield headers
+        return
+    seal = reader.find_seal()
+    left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
+    with disk_setup.prepared_again(recorded, disks, left, force=force, on_copy=on_copy) as headers:
+        yield headers
+
+
+def _checker(disks: int, workers: int, level: int) -> BatchChecker:
+    return BatchChecker(
+        disks=disks,
+        workers=workers,
+        digests=level >= messages_pb2.DATA_LEVEL_DIGEST,
+        contents=level == messages_pb2.DATA_LEVEL_FULL,
     )
 
 
@@ -489,7 +550,8 @@ def _how_it_ended(reader: TapeReader, journal: Journal) -> str:
 def _check_tape_path(tape: StrPath, headers: list[tape_pb2.DiskHeader]) -> None:
     if os.path.exists(tape) and not os.path.isdir(tape):
         for header in headers:
-            if identity(os.fspath(tape)) == identity(header.path):
+            # Offline a disk may have gone.
+            if os.path.exists(header.path) and identity(os.fspath(tape)) == identity(header.path):
                 raise TapeError(
                     f"{os.fspath(tape)} is disk {header.name!r} of this run and cannot be its tape"
                 )

@@ -23,10 +23,14 @@ WORKERS_MAX = 1024
 
 Program = Callable[..., Any] | str
 StrPath = str | os.PathLike[str]
-Data = Literal["order", "digest"]
+Data = Literal["order", "digest", "full"]
 Overlap = Literal["order", "race"]
 
-_LEVELS = {"order": messages_pb2.DATA_LEVEL_ORDER, "digest": messages_pb2.DATA_LEVEL_DIGEST}
+_LEVELS = {
+    "order": messages_pb2.DATA_LEVEL_ORDER,
+    "digest": messages_pb2.DATA_LEVEL_DIGEST,
+    "full": messages_pb2.DATA_LEVEL_FULL,
+}
 
 
 logger = logging.getLogger("ringtape")
@@ -58,7 +62,9 @@ class Setting:
         ordered = self.overlap != "race"
         return [ordered and disk_setup.is_shared(disk, self.workers) for disk in self.disks]
 
-    def starts(self, *, plain: bool, level: int, faults: Faults | None = None) -> list[wire_pb2.Start]:
+    def starts(
+        self, *, plain: bool, level: int, offline: bool = False, faults: Faults | None = None
+    ) -> list[wire_pb2.Start]:
         """The first message to each worker; `faults` says to which more follow at once."""
         shared = [one and not plain for one in self.shared]
         main = main_file(self.program.wire.pickled, self.arguments)
@@ -79,6 +85,7 @@ class Setting:
                 overlap=self.overlap,
                 main_file=main,
                 faults=faults is not None and faults.has(worker),
+                offline=offline,
             )
             for worker in range(self.workers)
         ]

@@ -49,7 +49,7 @@ Folder = Annotated[
     Path | None,
     typer.Option("--folder", help="Where the local file goes, if not in /var/tmp.", show_default=False),
 ]
-Data = Annotated[str, typer.Option("--data", help="Data level of the tapes: order or digest.")]
+Data = Annotated[str, typer.Option("--data", help="Data level of the tapes: order, digest or full.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -74,4 +74,6 @@ def level_of(data: str) -> DataLevel:
         return "order"
     if data == "digest":
         return "digest"
-    raise BenchmarkError(f"--data {data}: there are order, digest")
+    if data == "full":
+        return "full"
+    raise BenchmarkError(f"--data {data}: there are order, digest, full")

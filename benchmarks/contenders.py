@@ -15,7 +15,7 @@ from ringtape.benchmarks.jobs import Job, Measurement
 from ringtape.benchmarks.programs import DISK, Reads
 from ringtape.benchmarks.targets import Target
 
-DataLevel = Literal["order", "digest"]
+DataLevel = Literal["order", "digest", "full"]
 
 
 @dataclass(frozen=True)

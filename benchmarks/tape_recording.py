@@ -1,6 +1,7 @@
-"""A program for `tape_size`: 4 KiB reads at a depth, as a real recording hands them to the tape."""
+"""Programs for `tape_size` and `data_levels`: reads at a depth, as a real recording hands them to the tape."""
 
 import asyncio
+import time
 from typing import Any
 
 from ringtape import Worker
@@ -23,3 +24,22 @@ async def reads(io: Worker) -> None:
             await disk.read(block * BLOCK_BYTES, BLOCK_BYTES)
 
     await asyncio.gather(*(one_after_another() for _ in range(DEPTH)))
+
+
+async def stretches(io: Worker) -> float:
+    """For `data_levels`: all of a disk, in reads of what length and how many at a time `io.arguments` say.
+
+    Returns the processor time that it took, which is the machine's, not the recording's.
+    """
+    arguments: Any = io.arguments
+    length, depth, disk_bytes = arguments
+    disk = io.disk("a")
+    left = iter(range(0, disk_bytes, length))
+    begun_s = time.process_time()
+
+    async def one_after_another() -> None:
+        for offset in left:
+            await disk.read(offset, length)
+
+    await asyncio.gather(*(one_after_another() for _ in range(depth)))
+    return time.process_time() - begun_s

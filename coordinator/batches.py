@@ -26,14 +26,17 @@ Act = RequestRows | messages_pb2.Note
 class BatchChecker:
     """Knows what a batch may hold."""
 
-    def __init__(self, *, disks: int, workers: int, digests: bool) -> None:
+    def __init__(self, *, disks: int, workers: int, digests: bool, contents: bool = False) -> None:
         self._disks = disks
         self._workers = workers
         self._digests = digests
+        self._contents = contents
 
     def acts(self, batch: wire_pb2.Batch) -> Iterator[Act]:
         """The program's requests and notes, in the order in which it made them; `ProtocolError` if broken."""
-        count = check_requests(batch.requests, disks=self._disks, digests=self._digests)
+        count = check_requests(
+            batch.requests, disks=self._disks, digests=self._digests, contents=self._contents
+        )
         at_ns = batch.requests_ns
         if not batch.notes:
             if count:
@@ -63,7 +66,7 @@ class BatchChecker:
 
     def completions(self, batch: wire_pb2.Batch) -> int:
         """The number of completions; `ProtocolError` if broken."""
-        return check_completions(batch.completions, digests=self._digests)
+        return check_completions(batch.completions, digests=self._digests, contents=self._contents)
 
 
 def add_ids(ranges: list[wire_pb2.IdRange], sequence: int, first_id: int, count: int) -> None:

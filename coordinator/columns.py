@@ -12,7 +12,9 @@ KIND_MAX = messages_pb2.KIND_FSYNC
 _U16 = np.dtype("<u2")
 
 
-def check_requests(columns: messages_pb2.Requests, *, disks: int, digests: bool) -> int:
+def check_requests(
+    columns: messages_pb2.Requests, *, disks: int, digests: bool, contents: bool = False
+) -> int:
     """The number of rows, or `ProtocolError` if the columns do not hold together."""
     kind = columns.kind
     count = len(kind)
@@ -23,6 +25,7 @@ def check_requests(columns: messages_pb2.Requests, *, disks: int, digests: bool)
         and len(columns.length) == 8 * count
         and len(columns.digest) == (8 * count if digests else 0)
         and len(columns.fsync_covers) == 8 * kind.count(KIND_FSYNC)
+        and len(columns.contents) == (8 * count if contents else 0)
     )
     if not agree:
         raise ProtocolError(f"a batch of {count} requests has columns of other lengths")
@@ -33,10 +36,16 @@ def check_requests(columns: messages_pb2.Requests, *, disks: int, digests: bool)
     return count
 
 
-def check_completions(columns: messages_pb2.Completions, *, digests: bool) -> int:
+def check_completions(columns: messages_pb2.Completions, *, digests: bool, contents: bool = False) -> int:
     """The number of rows, or `ProtocolError` if the columns do not hold together."""
     count, rest = divmod(len(columns.sequence), 8)
-    if rest or len(columns.result) != 8 * count or len(columns.digest) != (8 * count if digests else 0):
+    agree = (
+        not rest
+        and len(columns.result) == 8 * count
+        and len(columns.digest) == (8 * count if digests else 0)
+        and len(columns.contents) == (8 * count if contents else 0)
+    )
+    if not agree:
         raise ProtocolError(f"a batch of {count} completions has columns of other lengths")
     return count
 
@@ -55,6 +64,7 @@ def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> mes
         length=columns.length[8 * start : 8 * stop],
         digest=columns.digest[8 * start : 8 * stop],
         fsync_covers=columns.fsync_covers[8 * fsyncs : 8 * until],
+        contents=columns.contents[8 * start : 8 * stop],
     )
 
 

@@ -19,6 +19,7 @@ class Released:
     sequences: bytes  # u64 column
     results: bytes  # i64 column
     digests: bytes  # u64 column; empty below data level digest
+    contents: bytes  # u64 column; empty below data level full
     order: Sequence[int] | None  # as the tape has it: places in the queue after the removal of those before
 
 
@@ -29,6 +30,7 @@ class CompletionQueue:
         self._sequences = bytearray()
         self._results = bytearray()
         self._digests = bytearray()
+        self._contents = bytearray()
 
     def __len__(self) -> int:
         return len(self._sequences) // 8
@@ -38,6 +40,7 @@ class CompletionQueue:
         self._sequences += columns.sequence
         self._results += columns.result
         self._digests += columns.digest
+        self._contents += columns.contents
 
     def sequences(self) -> npt.NDArray[np.uint64]:
         """The queued sequence numbers, oldest first; a copy."""
@@ -46,33 +49,31 @@ class CompletionQueue:
     def first(self, count: int) -> Released:
         """The `count` oldest, left in the queue."""
         end = 8 * count
-        return Released(
-            count, bytes(self._sequences[:end]), bytes(self._results[:end]), bytes(self._digests[:end]), None
-        )
+        sequences, results, digests, contents = (bytes(column[:end]) for column in self._columns())
+        return Released(count, sequences, results, digests, contents, None)
 
     def chosen(self, order: Sequence[int]) -> Released:
         """Those at the places that the tape's `order` names, left in the queue."""
         left = list(range(len(self)))
         rows = [left.pop(place) for place in order]
-        return Released(
-            len(rows),
-            b"".join(bytes(self._sequences[8 * row : 8 * row + 8]) for row in rows),
-            b"".join(bytes(self._results[8 * row : 8 * row + 8]) for row in rows),
-            b"".join(bytes(self._digests[8 * row : 8 * row + 8]) for row in rows),
-            tuple(order),
+        sequences, results, digests, contents = (
+            b"".join(bytes(column[8 * row : 8 * row + 8]) for row in rows) for column in self._columns()
         )
+        return Released(len(rows), sequences, results, digests, contents, tuple(order))
 
     def take(self, released: Released) -> None:
         """Remove what `first` or `chosen` showed."""
         if released.order is None:
             end = 8 * released.count
-            del self._sequences[:end]
-            del self._results[:end]
-            del self._digests[:end]
+            for column in self._columns():
+                del column[:end]
             return
         for place in released.order:
-            for column in (self._sequences, self._results, self._digests):
+            for column in self._columns():
                 del column[8 * place : 8 * place + 8]
+
+    def _columns(self) -> tuple[bytearray, bytearray, bytearray, bytearray]:
+        return self._sequences, self._results, self._digests, self._contents
 
 
 def order_of_places(places: Sequence[int]) -> list[int]:

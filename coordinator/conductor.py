@@ -5,12 +5,16 @@ It does not know whether it moves the messages of a recording, a replay or a pla
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ringtape.proto import wire_pb2
 
-Send = Callable[[int, wire_pb2.CoordinatorMessage], None]
+# Messages that are much are asked for one by one, as the link takes them.
+Send = Callable[[int, wire_pb2.CoordinatorMessage | Iterator[wire_pb2.CoordinatorMessage]], None]
+# Given a request's sequence, where in its data to begin, and how many bytes: what the worker read or wrote there;
+# nothing if that cannot be had.
+AskData = Callable[[int, int, int], bytes]
 
 
 class Conductor(Protocol):
@@ -21,6 +25,9 @@ class Conductor(Protocol):
 
     def start(self, send: Send) -> None:
         """All workers are ready: let their programs begin. `send` takes a worker and a message for it."""
+
+    def data(self, worker: int, data: bytearray) -> None:
+        """Take data that a worker sent, of which its next batch says what it is; it is the conductor's from now on."""
 
     def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
         """Take what a worker did; raises a `RingtapeError` that ends the run."""

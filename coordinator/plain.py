@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ringtape.coordinator.batches import BatchChecker
 from ringtape.coordinator.conductor import Returns, Send, start_token
+from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.post import Post
 from ringtape.proto import messages_pb2, wire_pb2
 
@@ -29,6 +30,10 @@ class PlainConductor:
         self._send = send
         for worker in range(self._workers):
             send(worker, start_token(time.monotonic_ns()))
+
+    def data(self, worker: int, data: bytearray) -> None:
+        """See `Conductor`."""
+        raise ProtocolError(f"worker {worker} of a plain run sent data")
 
     def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
         """See `Conductor`."""

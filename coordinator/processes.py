@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,9 +18,11 @@ from google.protobuf.message import DecodeError
 
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.proto import wire_pb2
+from ringtape.proto.contents import LINK_DATA_BYTES_MAX
 from ringtape.proto.framing import Deframer, FramingError, frame
 
 _RECEIVE_BYTES = 1 << 18
+_SEND_BYTES = 1 << 20
 _ADDR_NO_RANDOMIZE = 0x0040000
 _PERSONALITY_ASK = 0xFFFFFFFF
 
@@ -40,6 +43,8 @@ class WorkerProcess:
         #: The end of file has come: nothing more will.
         self.closed = False
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):  # as far as the system lets it
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         with theirs:
             self._process = _spawn(theirs, lifeline, hash_seed=hash_seed, stdout=stdout)
         ours.setblocking(False)
@@ -50,14 +55,27 @@ class WorkerProcess:
         self.end_fd = -1
         with contextlib.suppress(OSError):
             self.end_fd = os.pidfd_open(self.pid)
-        self._deframer = Deframer()
+        self._deframer = Deframer(data_bytes_max=LINK_DATA_BYTES_MAX)
         self._unsent = bytearray()
-        self.send(start)
+        # What comes after that; the first has been begun.
+        self._later: deque[Iterator[wire_pb2.CoordinatorMessage]] = deque()
+        self.send(wire_pb2.CoordinatorMessage(start=start))
 
-    def send(self, message: wire_pb2.Start | wire_pb2.CoordinatorMessage) -> None:
-        """Send a message as far as the link takes it; the rest goes with `flush`."""
-        if isinstance(message, wire_pb2.Start):
-            message = wire_pb2.CoordinatorMessage(start=message)
+    def send(self, messages: wire_pb2.CoordinatorMessage | Iterator[wire_pb2.CoordinatorMessage]) -> None:
+        """Send messages as far as the link takes them; the rest goes with `flush`.
+
+        Of those behind an iterator one is held at a time.
+        """
+        if not isinstance(messages, wire_pb2.CoordinatorMessage):
+            self._later.append(messages)
+            self.flush()
+            return
+        if self._later:
+            self._later.append(iter((messages,)))
+            return
+        self._put(messages)
+
+    def _put(self, message: wire_pb2.CoordinatorMessage) -> None:
         data = frame(message.SerializeToString())
         if self._unsent:
             self._unsent += data
@@ -70,12 +88,18 @@ class WorkerProcess:
         """Send what is left; True when nothing is."""
         if self._unsent:
             del self._unsent[: self._send(self._unsent)]
-        return not self._unsent
+        while self._later and not self._unsent:
+            message = next(self._later[0], None)
+            if message is None:
+                self._later.popleft()
+            else:
+                self._put(message)
+        return not self.unsent
 
     @property
     def unsent(self) -> bool:
         """Is there something for `flush`?"""
-        return bool(self._unsent)
+        return bool(self._unsent or self._later)
 
     def _send(self, data: bytes | bytearray) -> int:
         try:
@@ -85,9 +109,15 @@ class WorkerProcess:
         except (BrokenPipeError, ConnectionResetError):
             return len(data)  # it has died; the end of file says so
 
-    def receive(self) -> list[wire_pb2.WorkerMessage]:
-        """The messages that have come whole; `ProtocolError` for what is none. Sets `closed` at the end of file."""
+    def receive(self) -> list[wire_pb2.WorkerMessage | bytearray]:
+        """The messages, and data between them, that have come whole; `ProtocolError` for what is none.
+
+        Sets `closed` at the end of file.
+        """
         try:
+            room = self._deframer.room
+            if room is not None:
+                return self._receive_data(room)
             data = self.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return []
@@ -97,13 +127,24 @@ class WorkerProcess:
             self.closed = True
             return []
         try:
-            return [wire_pb2.WorkerMessage.FromString(payload) for payload in self._deframer.feed(data)]
+            return [
+                payload if isinstance(payload, bytearray) else wire_pb2.WorkerMessage.FromString(payload)
+                for payload in self._deframer.feed(data)
+            ]
         except (DecodeError, FramingError) as error:
             raise ProtocolError(f"a message from worker {self.index} does not parse: {error}") from error
 
-    def receive_rest(self) -> list[wire_pb2.WorkerMessage]:
+    def _receive_data(self, room: memoryview) -> list[wire_pb2.WorkerMessage | bytearray]:
+        count = self.socket.recv_into(room)
+        if not count:
+            self.closed = True
+            return []
+        data = self._deframer.filled(count)
+        return [] if data is None else [data]
+
+    def receive_rest(self) -> list[wire_pb2.WorkerMessage | bytearray]:
         """The process has ended: all that it sent. Sets `closed`."""
-        messages: list[wire_pb2.WorkerMessage] = []
+        messages: list[wire_pb2.WorkerMessage | bytearray] = []
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         while not self.closed and poll.poll(0):

@@ -9,6 +9,7 @@ from ringtape.coordinator.admission import Admissions
 from ringtape.coordinator.batches import BatchChecker, RequestRows, add_ids
 from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
 from ringtape.coordinator.conductor import Returns, Send, start_token
+from ringtape.coordinator.contents import ContentsKeeper
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import ReleasePolicy
@@ -51,6 +52,7 @@ class Recorder:
         self._journal = journal
         self._policy = policy
         self._checker = checker
+        self._contents = ContentsKeeper(journal.tape)
         self._workers = [_Recorded() for _ in range(workers)]
         self._admissions = Admissions(shared, workers)
         self._post = Post(workers)
@@ -65,6 +67,10 @@ class Recorder:
         for worker in range(len(self._workers)):
             send(worker, start_token(self._started_ns))
 
+    def data(self, worker: int, data: bytearray) -> None:
+        """See `Conductor`."""
+        self._contents.data(worker, data)
+
     def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
         """See `Conductor`."""
         state = self._workers[worker]
@@ -72,6 +78,7 @@ class Recorder:
             raise ProtocolError(f"worker {worker} went on without a token")
         journal = self._journal
         brought: list[int] = []  # workers that have got something to wake them
+        self._contents.take(worker, batch)
         for act in self._checker.acts(batch):
             if isinstance(act, RequestRows):
                 add_ids(state.new_ids, state.made, journal.next_id, act.count)

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from ringtape.coordinator.batches import Act, BatchChecker, RequestRows, add_ids
-from ringtape.coordinator.columns import slice_requests
+from ringtape.coordinator.columns import slice_requests, u64
 from ringtape.coordinator.completions import CompletionQueue, Released
-from ringtape.coordinator.errors import Divergence, ProtocolError
+from ringtape.coordinator.errors import DifferentData, Divergence, ProtocolError
 from ringtape.coordinator.tape.runs import TokenRun
 from ringtape.coordinator.words import kind_name, note_in_words, request_in_words, waits_in_words
 from ringtape.proto import messages_pb2, wire_pb2
@@ -182,12 +182,16 @@ class ReplayedWorker:
             differ = [name for name in _COLUMNS if getattr(ours, name) != getattr(theirs, name)]
             if differ:
                 data = differ == ["digest"]
-                raise self.divergence(
+                error = self.divergence(
                     request_in_words(recorded, row, self._disks, data=data),
                     request_in_words(other, row, self._disks, data=data),
                     request_id=first_id + row,
                     sequence=self.made + row,
                 )
+                if data:
+                    contents = u64(recorded.contents, row)
+                    error.data = DifferentData(self.made + row, False, contents, u64(recorded.length, row))
+                raise error
         raise AssertionError("columns differ but no row does")
 
     def compare_results(self, released: Released) -> None:
@@ -204,7 +208,10 @@ class ReplayedWorker:
                 actual = f"one that returned other data, of digest {digest:016x}"
             else:
                 continue
-            raise self.divergence(recorded, actual, request_id=self.ids[sequence], sequence=sequence)
+            error = self.divergence(recorded, actual, request_id=self.ids[sequence], sequence=sequence)
+            if result == results[row]:
+                error.data = DifferentData(sequence, True, u64(released.contents, row), result)
+            raise error
 
 
 def _rows_of(note: messages_pb2.Note) -> int:

@@ -16,13 +16,14 @@ from ringtape.coordinator.batches import BatchChecker, RequestRows
 from ringtape.coordinator.columns import slice_requests
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.conductor import Returns, Send, start_token
+from ringtape.coordinator.contents import ContentsKeeper
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.post import Post
 from ringtape.coordinator.replayed import ReplayedWorker
 from ringtape.coordinator.requests import Place
 from ringtape.coordinator.stops import Inspection
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.runs import CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import Stalled, TapeDamaged, TapeError
@@ -61,6 +62,7 @@ class Replayer:
         self.returns = Returns(workers)
         self._journal = journal
         self._checker = checker
+        self._contents = ContentsKeeper(journal.tape)
         self._disks = [disk.name for disk in reader.header.disks]
         self._workers = [ReplayedWorker(index, self._disks) for index in range(workers)]
         self._admissions = Admissions(shared, workers)
@@ -68,6 +70,7 @@ class Replayer:
         self._ahead_max = AHEAD_ROWS_MAX_SHARED if self._admissions.any else AHEAD_ROWS_MAX
         self._heard_ns = [0] * workers
         self._runs = self._runs_of(reader)
+        self._block: BlockView | None = None
         self._run: Run | None = None
         self._cut: messages_pb2.Requests | None = None
         self._offset = 0  # rows of the current run that are done
@@ -80,6 +83,7 @@ class Replayer:
     def _runs_of(self, reader: TapeReader) -> Iterator[Run]:
         try:
             for block in reader.blocks():
+                self._block = block
                 yield from block.runs()
         except TapeDamaged as error:
             self.damage = error
@@ -93,9 +97,14 @@ class Replayer:
         self._next_run()
         self._follow()
 
+    def data(self, worker: int, data: bytearray) -> None:
+        """See `Conductor`."""
+        self._contents.data(worker, data)
+
     def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
         """See `Conductor`."""
         self._heard_ns[worker] = self._now_ns()
+        self._contents.take(worker, batch)
         self._workers[worker].add(batch, self._checker)
         self._admissions.completed(worker, batch.completions.sequence)
         self._follow()
@@ -117,7 +126,7 @@ class Replayer:
             elif isinstance(run, TokenRun):
                 went_on = self._token(run)
             elif isinstance(run, CompletionsRun):
-                self._workers[run.worker].recorded.add(run.columns)
+                self._completions(run)
                 went_on = True
             else:
                 went_on = self._note(run)
@@ -151,6 +160,9 @@ class Replayer:
             self._gap_ns = max(self._run.at_ns - self._tape_ns, 0)
             self._tape_ns = max(self._tape_ns, self._run.at_ns)
 
+    def _completions(self, run: CompletionsRun) -> None:
+        self._workers[run.worker].recorded.add(run.columns)
+
     def _columns(self, run: RequestsRun) -> messages_pb2.Requests:
         """The current run's rows, cut out of the tape once."""
         if self._cut is None:
@@ -178,11 +190,14 @@ class Replayer:
             assert first_id == self._journal.next_id, "the journal counts requests as the tape does"
             place = Place(run.worker, state.checkpoints, first_id, state.made)
             state.take_requests(made, first_id)
-            self._journal.requests(run.worker, made.columns, made.count, made.at_ns)
+            self._journal_requests(run.worker, made, recorded)
             self._offset += made.count
             if self._inspection is not None:
                 self._inspection.requests(made.columns, made.count, place)
         return True
+
+    def _journal_requests(self, worker: int, made: RequestRows, recorded: messages_pb2.Requests) -> None:
+        self._journal.requests(worker, made.columns, made.count, made.at_ns)
 
     def _token(self, run: TokenRun) -> bool:
         state = self._workers[run.worker]
@@ -195,7 +210,7 @@ class Replayer:
         if not same:
             raise state.divergence(checkpoint_in_words(run.mode, run.deadline_ns))
         released = state.released_by(run)
-        if state.missing(released):
+        if not self._has_come(state, released):
             return False
         if self._post.waiting(run.worker) < run.delivered:
             raise TapeError(
@@ -209,6 +224,9 @@ class Replayer:
         self._give_token(run, state, released)
         return True
 
+    def _has_come(self, state: ReplayedWorker, released: Released) -> bool:
+        return not state.missing(released)
+
     def _give_token(self, run: TokenRun, state: ReplayedWorker, released: Released) -> None:
         assert run.number == self._journal.next_token, "the journal counts tokens as the tape does"
         now_ns = self._now_ns()
@@ -219,7 +237,7 @@ class Replayer:
             clock_ns=run.clock_ns,
             deadline_ns=run.deadline_ns,
             mode=run.mode,
-            released=replace(released, order=state.order_of(released)),
+            released=replace(released, order=self._order_of(state, released)),
             delivered=run.delivered,
             at_ns=now_ns,
         )
@@ -234,13 +252,22 @@ class Replayer:
             deliveries=self._post.take(run.worker, run.delivered),
         )
         state.new_ids = []
-        self._send(run.worker, wire_pb2.CoordinatorMessage(token=token))
+        self._send_token(run.worker, token, released)
+
+    def _order_of(self, state: ReplayedWorker, released: Released) -> Sequence[int] | None:
+        return state.order_of(released)
+
+    def _send_token(self, worker: int, token: wire_pb2.Token, released: Released) -> None:
+        self._send(worker, wire_pb2.CoordinatorMessage(token=token))
 
     def _journal_arrived(self, state: ReplayedWorker, now_ns: int) -> None:
         arrived = state.take_arrived()
         if arrived.count:
             columns = messages_pb2.Completions(
-                sequence=arrived.sequences, result=arrived.results, digest=arrived.digests
+                sequence=arrived.sequences,
+                result=arrived.results,
+                digest=arrived.digests,
+                contents=arrived.contents,
             )
             self._journal.completions(state.index, columns, arrived.count, now_ns)
 

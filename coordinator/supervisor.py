@@ -6,6 +6,7 @@ It does not know whether the run is a recording, a replay or plain. No worker is
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
 import signal
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from ringtape.coordinator.conductor import Conductor
+from ringtape.coordinator.conductor import AskData, Conductor
 from ringtape.coordinator.errors import Divergence, Interrupted, ProtocolError, WorkerDied
 from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.processes import WorkerProcess
@@ -52,6 +53,7 @@ class Supervisor:
         take_other: Callable[[int, wire_pb2.WorkerMessage], bool] | None = None,
         faults: Faults | None = None,
         undo: UndoKeeper | None = None,
+        explain: Callable[[Divergence, AskData], None] | None = None,
     ) -> None:
         self._conductor = conductor
         self._starts = starts
@@ -64,6 +66,7 @@ class Supervisor:
         self._take_other = take_other
         self._faults = faults
         self._undo = undo
+        self._explain = explain
         self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
@@ -96,6 +99,8 @@ class Supervisor:
                 self._loop(interruption)
             except (Divergence, Stalled) as error:
                 self._add_stack(error)
+                if isinstance(error, Divergence) and self._explain is not None:
+                    self._explain(error, functools.partial(self._ask_data, error.worker))
                 raise
             except BaseException:
                 self._kill()
@@ -163,7 +168,10 @@ class Supervisor:
                 f"worker {worker.index} (pid {worker.pid}) {how} before its program ended", worker.index
             )
 
-    def _take(self, worker: WorkerProcess, message: wire_pb2.WorkerMessage) -> None:
+    def _take(self, worker: WorkerProcess, message: wire_pb2.WorkerMessage | bytearray) -> None:
+        if isinstance(message, bytearray):
+            self._conductor.data(worker.index, message)
+            return
         what = message.WhichOneof("body")
         if what == "batch":
             if self._not_ready:
@@ -193,17 +201,35 @@ class Supervisor:
         """Ask the worker where its program is; a worker that computes may not answer in time."""
         if error.worker is None:
             return
-        worker = self._workers[error.worker]
         ask = wire_pb2.StackAsk(sequence=getattr(error, "sequence", None))
-        worker.send(wire_pb2.CoordinatorMessage(stack=ask))
+        answer = self._ask(error.worker, wire_pb2.CoordinatorMessage(stack=ask), "stack")
+        if answer is not None:
+            error.stack = answer.stack.text
+
+    def _ask_data(self, worker: int, sequence: int, start: int, length: int) -> bytes:
+        """See `AskData`."""
+        ask = wire_pb2.DataAsk(sequence=sequence, start=start, length=length)
+        answer = self._ask(worker, wire_pb2.CoordinatorMessage(data=ask), "data")
+        return b"" if answer is None else answer.data.data
+
+    def _ask(self, index: int, ask: wire_pb2.CoordinatorMessage, what: str) -> wire_pb2.WorkerMessage | None:
+        """The worker's answer, or None if it does not come soon. Whatever else it says is of no use any more."""
+        worker = self._workers[index]
+        worker.send(ask)
         until = time.monotonic() + STACK_S_MAX
         with selectors.DefaultSelector() as selector, contextlib.suppress(ProtocolError):
             selector.register(worker.socket, selectors.EVENT_READ)
-            while not worker.closed and selector.select(max(until - time.monotonic(), 0)):
+            while not worker.closed:
+                selector.modify(
+                    worker.socket, selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.unsent else 0)
+                )
+                if not selector.select(max(until - time.monotonic(), 0)):
+                    break
+                worker.flush()
                 for message in worker.receive():
-                    if message.WhichOneof("body") == "stack":
-                        error.stack = message.stack.text
-                        return
+                    if not isinstance(message, bytearray) and message.WhichOneof("body") == what:
+                        return message
+        return None
 
     def _kill(self) -> None:
         for worker in self._workers:

@@ -15,8 +15,6 @@ from collections.abc import Generator, Sequence
 from threading import get_ident
 from typing import Any, Generic, NoReturn, TypeVar
 
-import liburing as uring
-
 from ringtape.engine import mail
 from ringtape.engine.gate import POLL, WAIT, Gate
 from ringtape.engine.mail import AsyncMail, BlockingMail, Message
@@ -60,7 +58,7 @@ class DiskFace:
         request = Request(Kind.READ, self._index, offset, length)
         request.target = view
         if ctypes.addressof(ctypes.c_char.from_buffer(view)) % self.block_size == 0:
-            request.memory = (view, uring.Iovec([view]))
+            request.aligned = True
         return self._issue(request)
 
     def _write(self, offset: int, data: Any, *, fua: bool) -> Request:

@@ -12,18 +12,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ringtape.engine.clock import Clock
 from ringtape.engine.collector import Collector
 from ringtape.engine.link import Link
 from ringtape.engine.mail import Mail
 from ringtape.engine.outbox import Outbox
-from ringtape.engine.queue import RequestQueue
-from ringtape.engine.requests import Request
+from ringtape.engine.requests import Request, data_of
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled
 from ringtape.proto.framing import FramingError
+
+if TYPE_CHECKING:  # the ring is not loaded where there is none
+    from ringtape.engine.offline import OfflineQueue
+    from ringtape.engine.queue import RequestQueue
 
 WAIT = wire_pb2.Checkpoint.MODE_WAIT
 POLL = wire_pb2.Checkpoint.MODE_POLL
@@ -71,7 +74,7 @@ class Gate(Protocol):
     """What the program's side needs of whoever lets completions through."""
 
     clock: Clock
-    queue: RequestQueue
+    queue: RequestQueue | OfflineQueue
     owner: Owner
     mail: Mail
 
@@ -106,7 +109,7 @@ class CoordinatedGate:
     def __init__(
         self,
         link: Link,
-        queue: RequestQueue,
+        queue: RequestQueue | OfflineQueue,
         outbox: Outbox,
         clock: Clock,
         stack: Callable[[Request | None], str],
@@ -114,7 +117,7 @@ class CoordinatedGate:
     ) -> None:
         self._link = link
         self.mail = mail
-        self.queue = queue
+        self.queue: RequestQueue | OfflineQueue = queue
         self._outbox = outbox
         self.clock = clock
         self._stack = stack
@@ -155,6 +158,7 @@ class CoordinatedGate:
         token = self._token_of(self._wait_for_answer(), self._number)
         self._ids.extend(token.ids)
         self.clock.set_ns(token.clock_ns)
+        queue.complete(token)
         for sequence in memoryview(token.sequences).cast("Q"):
             request = queue.release(sequence)
             assert request.waiter is not None
@@ -169,7 +173,9 @@ class CoordinatedGate:
             raise _stuck()
 
     def _can_withhold(self) -> bool:
-        """Is there nothing in the outbox that others wait for, or that must be answered before anything completes?"""
+        """Can something complete, and waits nobody for what is in the outbox, nor a completion for an answer to it?"""
+        if not self.queue.active:
+            return False
         return not self.mail.waiting and not self.queue.unadmitted and not self._outbox.urgent
 
     def captured(self, name: str) -> messages_pb2.Captured | None:
@@ -266,6 +272,10 @@ class CoordinatedGate:
             elif body == "kept":
                 self.queue.kept(message.kept.disk, message.kept.offset)
                 admitted = True
+            elif body == "data":
+                self._answer_data(message.data)
+            elif body == "given":
+                self.queue.give(message.given)
             elif answer is None:
                 answer = message
             else:
@@ -278,6 +288,14 @@ class CoordinatedGate:
         request = self.queue.outstanding.get(ask.sequence) if ask.HasField("sequence") else None
         message = wire_pb2.WorkerMessage()
         message.stack.text = self._stack(request)
+        self._link.send(message)
+
+    def _answer_data(self, ask: wire_pb2.DataAsk) -> None:
+        request = self.queue.outstanding.get(ask.sequence)
+        message = wire_pb2.WorkerMessage()
+        message.data.SetInParent()
+        if request is not None and (data := data_of(request)) is not None:
+            message.data.data = bytes(data[ask.start : ask.start + ask.length])
         self._link.send(message)
 
     def _token_of(self, answer: wire_pb2.CoordinatorMessage, checkpoint: int) -> wire_pb2.Token:
@@ -301,10 +319,10 @@ class CoordinatedGate:
 class PlainGate:
     """Lets completions through as they come: the baseline, without ids, tokens or a tape."""
 
-    def __init__(self, link: Link, queue: RequestQueue, clock: Clock, mail: Mail) -> None:
+    def __init__(self, link: Link, queue: RequestQueue | OfflineQueue, clock: Clock, mail: Mail) -> None:
         self._link = link
         self.mail = mail
-        self.queue = queue
+        self.queue: RequestQueue | OfflineQueue = queue
         self.clock = clock
         self.owner = Owner()
         self._collector = Collector()

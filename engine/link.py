@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
+from collections.abc import Sequence
 from typing import NoReturn
 
 from google.protobuf.message import DecodeError
 
 from ringtape.proto import wire_pb2
-from ringtape.proto.framing import Deframer, FramingError, frame
+from ringtape.proto.framing import Deframer, FramingError, data_start, frame
 
 _RECEIVE_BYTES = 1 << 16
 
@@ -24,7 +25,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._deframer = Deframer()
-        self._first: deque[bytes] = deque()
+        self._first: deque[wire_pb2.CoordinatorMessage] = deque()
         self.fd = sock.fileno()
         # The worker has told its outcome: the end of file is now the leave to go.
         self.finished = False
@@ -33,6 +34,22 @@ class Link:
         """Send one message whole; ends the process if the coordinator has gone."""
         try:
             self._socket.sendall(frame(message.SerializeToString()))
+        except (BrokenPipeError, ConnectionResetError):
+            self._gone()
+
+    def send_data(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send a frame of data, given in parts, without gathering them first."""
+        left = [
+            memoryview(data_start(sum(map(len, parts)))),
+            *(memoryview(part) for part in parts if len(part)),
+        ]
+        try:
+            while left:
+                sent = self._socket.sendmsg(left)
+                while left and sent >= len(left[0]):
+                    sent -= len(left.pop(0))
+                if sent:
+                    left[0] = left[0][sent:]
         except (BrokenPipeError, ConnectionResetError):
             self._gone()
 
@@ -59,16 +76,17 @@ class Link:
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 self._gone()
-            self._first.extend(self._deframer.feed(data))
-        return parse(self._first.popleft())
+            self._first.extend(parse(payload) for payload in self._deframer.feed(data))
+        return self._first.popleft()
 
     def _gone(self) -> NoReturn:
         # Nobody is left to tell anything: end at once, run nothing more of the program.
         os._exit(0 if self.finished else 1)
 
 
-def parse(payload: bytes) -> wire_pb2.CoordinatorMessage:
+def parse(payload: bytes | bytearray) -> wire_pb2.CoordinatorMessage:
     """Raise `FramingError` for bytes that are no message."""
+    assert isinstance(payload, bytes), "frames of data go to the coordinator alone"
     try:
         return wire_pb2.CoordinatorMessage.FromString(payload)
     except DecodeError as error:

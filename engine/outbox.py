@@ -9,6 +9,7 @@ import sys
 from array import array
 
 from ringtape.engine.requests import Kind, Request
+from ringtape.engine.sent import SentContents
 from ringtape.proto import messages_pb2, wire_pb2
 
 # A batch is sent at the latest when it holds this many requests or completions; bounds a message to some 100 KiB.
@@ -22,8 +23,10 @@ assert sys.byteorder == "little", "columns are little-endian and written as the 
 class Outbox:
     """Columns of requests and completions, and the notes between them."""
 
-    def __init__(self, *, digests: bool) -> None:
+    def __init__(self, *, digests: bool, contents: SentContents | None = None) -> None:
         self._digests = digests
+        #: Where the data of reads and writes goes; None below data level full.
+        self.contents = contents
         self._kind = bytearray()
         self._flags = bytearray()
         self._disk = array("H")
@@ -34,6 +37,8 @@ class Outbox:
         self._sequence = array("Q")
         self._result = array("q")
         self._completion_digest = array("Q")
+        self._request_contents = array("Q")
+        self._completion_contents = array("Q")
         self._notes: list[messages_pb2.Note] = []
         self._note_bytes = 0
         #: Is there something among it that other workers may wait for?
@@ -49,15 +54,19 @@ class Outbox:
         self._length.append(request.length)
         if self._digests:
             self._digest.append(request.digest)
+        if self.contents is not None:
+            self._request_contents.append(request.contents)
         if request.kind is Kind.FSYNC:
             self._fsync_covers.append(completed)
 
-    def completion(self, request: Request, digest: int) -> None:
-        """The kernel finished a request; `digest` is of the data that a read returned."""
+    def completion(self, request: Request, digest: int, contents: int = 0) -> None:
+        """The kernel finished a request; `digest` and `contents` are of the data that a read returned."""
         self._sequence.append(request.sequence)
         self._result.append(request.result)
         if self._digests:
             self._completion_digest.append(digest)
+        if self.contents is not None:
+            self._completion_contents.append(contents)
 
     def note(self, note: messages_pb2.Note) -> None:
         """The program did something other than a request."""
@@ -88,6 +97,12 @@ class Outbox:
     def take(self, now_ns: int) -> wire_pb2.Batch:
         """Everything gathered, as a batch of this moment; the outbox is empty afterwards."""
         batch = wire_pb2.Batch()
+        if self.contents is not None:
+            self.contents.take(batch)
+            batch.requests.contents = self._request_contents.tobytes()
+            batch.completions.contents = self._completion_contents.tobytes()
+            del self._request_contents[:]
+            del self._completion_contents[:]
         if self._kind:
             requests = batch.requests
             requests.kind = bytes(self._kind)
@@ -128,5 +143,5 @@ class NoOutbox(Outbox):
     def request(self, request: Request, completed: int) -> None:
         """Nobody asks."""
 
-    def completion(self, request: Request, digest: int) -> None:
+    def completion(self, request: Request, digest: int, contents: int = 0) -> None:
         """Nobody asks."""

@@ -17,10 +17,12 @@ from xxhash import xxh3_64_intdigest
 from ringtape.engine.buffers import Buffers, Slot
 from ringtape.engine.faults import Faults
 from ringtape.engine.outbox import Outbox
-from ringtape.engine.requests import Kind, Request
+from ringtape.engine.requests import Kind, Request, data_of
 from ringtape.engine.ring import IN_KERNEL_MAX, Ring
 from ringtape.engine.undo import OWN_FIRST, Undo
 from ringtape.engine.watched import Watched
+from ringtape.proto import wire_pb2
+from ringtape.proto.framing import FramingError
 from ringtape.proto.order import DiskOrder
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class RequestQueue:
         self._buffers = buffers
         self._outbox = outbox
         self._digests = digests
+        self._contents = outbox.contents
         self._shared = list(shared) or [False] * len(block_devices)
         # None where the worker keeps no order: the coordinator does, or nobody.
         self._orders: list[DiskOrder[Request] | None] = [
@@ -106,6 +109,10 @@ class RequestQueue:
             slot.view[: request.length] = data
             if self._digests:
                 request.digest = xxh3_64_intdigest(data)
+                if self._contents is not None:
+                    request.contents = self._contents.number_of(slot.view[: request.length])
+        elif request.aligned:
+            request.memory = (request.target, uring.Iovec([request.target]))
         self._outbox.request(request, self.completed)
         if self.watched is not None:
             self.watched.made(request, data)
@@ -283,16 +290,26 @@ class RequestQueue:
         request.completed = True
         self.completed += 1
         self.active -= 1
-        digest = 0
-        if self._digests and (read := _read_by(request)) is not None:
+        digest = contents = 0
+        read = data_of(request) if request.kind is Kind.READ and result > 0 else None
+        if self._digests and read is not None:
             digest = xxh3_64_intdigest(read)
-        self._outbox.completion(request, digest)
+            if self._contents is not None:
+                contents = self._contents.number_of(read)
+        self._outbox.completion(request, digest, contents)
         if self.watched is not None:
-            self.watched.completed(request, _read_by(request))
+            self.watched.completed(request, read)
         order = self._orders[request.disk]
         if order is not None and request.kind is not Kind.FSYNC:
             for freed in order.remove(request):
                 self._start(freed)
+
+    def give(self, given: wire_pb2.Given) -> None:
+        """Data is read from the disk."""
+        raise FramingError(f"{len(given.data)} bytes came for requests that read their own")
+
+    def complete(self, token: wire_pb2.Token) -> None:
+        """What a token releases has completed in the kernel."""
 
     def release(self, sequence: int) -> Request:
         """A token released this request: the program is about to see it."""
@@ -310,11 +327,3 @@ class RequestQueue:
     def oldest(self) -> int:
         """The sequence number of the oldest request not yet released, or the next to be made."""
         return next(iter(self.outstanding), self.made)
-
-
-def _read_by(request: Request) -> memoryview | None:
-    """What a completed request has read; None if it has read nothing."""
-    if request.kind is not Kind.READ or request.result <= 0:
-        return None
-    view: memoryview = request.slot.view if request.slot is not None else request.memory[0]
-    return view[: request.result]

@@ -64,8 +64,10 @@ class Request:
     """One request of this worker, from the program's call to its release."""
 
     __slots__ = (
+        "aligned",
         "blockers",
         "completed",
+        "contents",
         "dependents",
         "digest",
         "disk",
@@ -93,9 +95,11 @@ class Request:
         self.flags = flags
         self.sequence = -1
         self.digest = 0
+        self.contents = 0  # the number of what a write wrote, at data level full
         self.result = 0  # bytes moved, or minus errno
         self.completed = False
         self.slot: Slot | None = None
+        self.aligned = False  # may the kernel read into `target` itself?
         self.memory: Any = None  # keeps the program's own buffer alive while the kernel reads into it
         self.target: memoryview | None = None  # where the program wants what was read, if not in new bytes
         self.value: int | bytes | None = (
@@ -118,3 +122,14 @@ class Request:
         errno = -self.result
         what = f"{self.kind.name.lower()} of {self.length} bytes at {self.offset}" if self.length else "fsync"
         return RequestError(errno, f"{os.strerror(errno)}: {what} on disk {disk!r}", request_id)
+
+
+def data_of(request: Request) -> memoryview | None:
+    """What a read has returned or a write writes; None for other requests, and for a read that has not completed."""
+    if request.kind is Kind.WRITE:
+        assert request.slot is not None
+        return request.slot.view[: request.length]
+    if request.kind is not Kind.READ or not request.completed:
+        return None
+    view: memoryview = request.memory[0] if request.slot is None else request.slot.view
+    return view[: max(request.result, 0)]

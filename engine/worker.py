@@ -15,25 +15,21 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xxhash import xxh3_128_digest
 
 from ringtape.engine import loop, program, stacks
-from ringtape.engine.buffers import Buffers
 from ringtape.engine.clock import Clock
-from ringtape.engine.disks import open_disk
 from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
-from ringtape.engine.faults import Faults
 from ringtape.engine.gate import CoordinatedGate, PlainGate
 from ringtape.engine.link import Link
 from ringtape.engine.mail import AsyncMail, BlockingMail
+from ringtape.engine.offline import OfflineQueue
 from ringtape.engine.outbox import NoOutbox, Outbox
-from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest
-from ringtape.engine.ring import Ring
-from ringtape.engine.undo import Undo
+from ringtape.engine.sent import SentContents
 from ringtape.engine.watched import Watched
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import DiskError, ProgramError, RingtapeError, RingUnavailable, Stalled
@@ -41,6 +37,7 @@ from ringtape.proto.framing import FramingError
 
 if TYPE_CHECKING:
     from ringtape.engine.debugger import Debugger
+    from ringtape.engine.queue import RequestQueue
 
 _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10
@@ -93,28 +90,15 @@ def _kill_group(_number: int, _frame: object) -> None:
 def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
-    files = [open_disk(disk.path, direct=disk.direct) if disk.used else -1 for disk in start.disks]
-    buffers = Buffers()
-    disturbed = start.disturbance if start.HasField("disturbance") else None
-    ring = Ring(files, buffers) if disturbed is None else _disturbed_ring(files, buffers, disturbed)
-    ring.watch_link(link.fd)
-    digests = start.data == messages_pb2.DATA_LEVEL_DIGEST and not start.plain
-    faults = Faults(files, [disk.block_size for disk in start.disks])
-    if start.faults:
-        faults.add(iter(link.receive_one, None))
-    undone = {index: disk.block_size for index, disk in enumerate(start.disks) if disk.undo}
-    outbox = NoOutbox() if start.plain else Outbox(digests=digests)
-    queue = RequestQueue(
-        ring,
-        buffers,
-        [disk.block_device for disk in start.disks],
-        outbox,
-        digests=digests,
-        ordered=start.overlap != "race",
-        shared=[disk.shared for disk in start.disks],
-        faults=faults,
-        undo=Undo(undone, buffers, link.send) if undone else None,
-    )
+    digests = start.data >= messages_pb2.DATA_LEVEL_DIGEST and not start.plain
+    outbox = NoOutbox() if start.plain else Outbox(digests=digests, contents=_contents_of(link, start))
+    queue: RequestQueue | OfflineQueue
+    if start.offline:
+        queue, ring = OfflineQueue(link.fd, outbox, digests=digests), "none"
+    else:
+        from ringtape.engine.opening import queue_on_a_ring
+
+        queue, ring = queue_on_a_ring(link, start, outbox, digests=digests)
     if start.watched:
         queue.watched = Watched(link, start.watched)
     if start.breaks:
@@ -127,10 +111,10 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     gate: CoordinatedGate | PlainGate
     if start.plain:
         gate = PlainGate(link, queue, clock, mail)
-    elif disturbed is not None and disturbed.checkpoint_delay_ns_max:
+    elif start.disturbance.checkpoint_delay_ns_max:
         from ringtape.engine.disturbance import SlowedGate
 
-        gate = SlowedGate(disturbed, link, queue, outbox, clock, stack, mail)
+        gate = SlowedGate(start.disturbance, link, queue, outbox, clock, stack, mail)
     else:
         gate = CoordinatedGate(link, queue, outbox, clock, stack, mail)
     if queue.debugger is not None and isinstance(gate, CoordinatedGate):
@@ -148,7 +132,7 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         io = Worker(gate, [AsyncDisk(gate, i, disk) for i, disk in used], others, **world)
     else:
         io = BlockingWorker(gate, [BlockingDisk(gate, i, disk) for i, disk in used], others, **world)
-    link.send(wire_pb2.WorkerMessage(ready=wire_pb2.Ready(ring=ring.describe())))
+    link.send(wire_pb2.WorkerMessage(ready=wire_pb2.Ready(ring=ring)))
     gate.start()
     outcome, pickled = _run(function, io, gate, asynchronous=asynchronous)
     sys.stdout.flush()
@@ -166,11 +150,10 @@ def _debugger(link: Link, start: wire_pb2.Start) -> Debugger:
     return Debugger(link, start.breaks, start.debugger_lock)
 
 
-def _disturbed_ring(files: Sequence[int], buffers: Buffers, disturbance: wire_pb2.Disturbance) -> Ring:
-    from ringtape.engine.disturbance import DisturbedRing, settle
-
-    settle(disturbance)
-    return DisturbedRing(files, buffers, disturbance)
+def _contents_of(link: Link, start: wire_pb2.Start) -> SentContents | None:
+    if start.data != messages_pb2.DATA_LEVEL_FULL or start.plain:
+        return None
+    return SentContents(lambda batch: link.send(wire_pb2.WorkerMessage(batch=batch)), link.send_data)
 
 
 def _is_asynchronous(function: Callable[..., Any]) -> bool:

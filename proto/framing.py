@@ -1,5 +1,8 @@
 """Frames of the link: a little-endian u32 length and that many bytes of payload, made and taken apart.
 
+A length with its highest bit set is of data, which is no message: it goes from the program's buffer to the tape without
+a copy that can be avoided.
+
 It knows nothing of sockets or of what a payload means, never waits, and never makes memory for bytes that have
 not come: a length is only a claim.
 """
@@ -15,6 +18,7 @@ FRAME_BYTES_MAX = 1 << 30
 # Of the payload of one message from worker to worker.
 MESSAGE_BYTES_MAX = 1 << 20
 
+_DATA = 1 << 31
 _LENGTH = Struct("<I")
 _LENGTH_BYTES = _LENGTH.size
 
@@ -32,6 +36,11 @@ def frame(payload: bytes) -> bytes:
     return _LENGTH.pack(_checked(len(payload))) + payload
 
 
+def data_start(length: int) -> bytes:
+    """What goes before so many bytes of data."""
+    return _LENGTH.pack(_DATA | _checked(length))
+
+
 def _checked(length: int) -> int:
     if length > FRAME_BYTES_MAX:
         raise FramingError(f"a frame of {length} bytes is over the link's limit of {FRAME_BYTES_MAX} bytes")
@@ -46,7 +55,12 @@ class Deframer:
     times however small the pieces are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, data_bytes_max: int = 0) -> None:
+        """Frames of data may have so many bytes; with 0 there are none."""
+        self._data_bytes_max = data_bytes_max
+        # Of a frame of data that has begun: its bytes, those that have come in front.
+        self._data: bytearray | None = None
+        self._data_filled = 0
         # Of the frame that has begun: None while its length is not complete, with the bytes of the length that
         # are there in `_held`; then the length, with the bytes of the payload in `_held`.
         self._length: int | None = None
@@ -55,10 +69,28 @@ class Deframer:
     @property
     def pending(self) -> int:
         """How many bytes of a frame that is not complete are held; not 0 at the end of a stream that was cut."""
+        if self._data is not None:
+            return _LENGTH_BYTES + self._data_filled
         return len(self._held) + (0 if self._length is None else _LENGTH_BYTES)
 
-    def feed(self, data: bytes | memoryview) -> list[bytes]:
+    @property
+    def room(self) -> memoryview | None:
+        """In the middle of a frame of data: where its next bytes may be put, instead of `feed`; then call `filled`."""
+        return None if self._data is None else memoryview(self._data)[self._data_filled :]
+
+    def filled(self, count: int) -> bytearray | None:
+        """So many bytes have been put where `room` says: the frame's data, if they were the last."""
+        assert self._data is not None, "no frame of data has begun"
+        self._data_filled += count
+        if self._data_filled < len(self._data):
+            return None
+        data, self._data = self._data, None
+        return data
+
+    def feed(self, data: bytes | memoryview) -> list[bytes | bytearray]:
         """The payloads that `data`, the next piece of the stream, completes. It keeps no reference to `data`.
+
+        Messages are `bytes`, data is `bytearray`.
 
         Raises:
             FramingError: a length is over `FRAME_BYTES_MAX`. The stream has no frames to be found from there on,
@@ -72,13 +104,21 @@ class Deframer:
             length = _LENGTH.unpack_from(view)[0]
             if length == end - _LENGTH_BYTES and length <= FRAME_BYTES_MAX:
                 return [bytes(view[_LENGTH_BYTES:])]
-        payloads = []
+        payloads: list[bytes | bytearray] = []
         at = 0
         while at < end:
+            if self._data is not None:
+                count = min(end - at, len(self._data) - self._data_filled)
+                self._data[self._data_filled : self._data_filled + count] = view[at : at + count]
+                at += count
+                whole = self.filled(count)
+                if whole is not None:
+                    payloads.append(whole)
+                continue
             if self._length is None:
                 at = self._take_length(view, at)
                 if self._length is None:
-                    break
+                    continue
             at, payload = self._take_payload(view, at, self._length)
             if payload is not None:
                 payloads.append(payload)
@@ -90,7 +130,11 @@ class Deframer:
         end = min(at + _LENGTH_BYTES - len(self._held), len(view))
         self._held += view[at:end]
         if len(self._held) == _LENGTH_BYTES:
-            self._length = _checked(_LENGTH.unpack(self._held)[0])
+            length = _LENGTH.unpack(self._held)[0]
+            if _DATA < length <= _DATA | self._data_bytes_max:
+                self._data, self._data_filled = bytearray(length ^ _DATA), 0
+            else:
+                self._length = _checked(length)
             self._held.clear()
         return end
 

@@ -236,16 +236,18 @@ class PackedRequests(_message.Message):
     def __init__(self, kind: _Optional[bytes] = ..., flags: _Optional[bytes] = ..., disk: _Optional[bytes] = ..., offset_from: _Optional[_Union[PackedRequests.OffsetFrom, str]] = ..., offset: _Optional[bytes] = ..., length: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., fsync_covers: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class PackedCompletions(_message.Message):
-    __slots__ = ("sequence", "result", "digest", "contents")
+    __slots__ = ("sequence", "result", "digest", "has_contents", "contents")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    HAS_CONTENTS_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     sequence: bytes
     result: bytes
     digest: bytes
+    has_contents: bytes
     contents: bytes
-    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[bytes] = ..., result: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., has_contents: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
 
 class PackedTokens(_message.Message):
     __slots__ = ("clock_ns", "mode", "released", "has_deadline", "deadline_ns", "order", "delivered")
@@ -278,7 +280,7 @@ class Index(_message.Message):
     def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("offset", "block", "requests", "completions", "tokens", "worker", "worker_requests", "worker_completions", "worker_tokens", "in_flight_worker", "in_flight_sequence", "in_flight_id", "waiting_worker", "waiting_id")
+    __slots__ = ("offset", "block", "requests", "completions", "tokens", "worker", "worker_requests", "worker_completions", "worker_tokens", "in_flight_worker", "in_flight_sequence", "in_flight_id", "waiting_worker", "waiting_id", "contents")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -293,6 +295,7 @@ class Snapshot(_message.Message):
     IN_FLIGHT_ID_FIELD_NUMBER: _ClassVar[int]
     WAITING_WORKER_FIELD_NUMBER: _ClassVar[int]
     WAITING_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     offset: int
     block: int
     requests: int
@@ -307,7 +310,8 @@ class Snapshot(_message.Message):
     in_flight_id: bytes
     waiting_worker: bytes
     waiting_id: bytes
-    def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ...) -> None: ...
+    contents: int
+    def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ..., contents: _Optional[int] = ...) -> None: ...
 
 class Seal(_message.Message):
     __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents", "undos")

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("ready", "batch", "stack", "refusal", "before", "stopped", "touched")
+    __slots__ = ("ready", "batch", "stack", "refusal", "before", "stopped", "touched", "data")
     READY_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class WorkerMessage(_message.Message):
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     TOUCHED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     batch: Batch
     stack: StackAnswer
@@ -24,7 +25,8 @@ class WorkerMessage(_message.Message):
     before: Before
     stopped: Stopped
     touched: Touched
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., before: _Optional[_Union[Before, _Mapping]] = ..., stopped: _Optional[_Union[Stopped, _Mapping]] = ..., touched: _Optional[_Union[Touched, _Mapping]] = ...) -> None: ...
+    data: DataAnswer
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., stack: _Optional[_Union[StackAnswer, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., before: _Optional[_Union[Before, _Mapping]] = ..., stopped: _Optional[_Union[Stopped, _Mapping]] = ..., touched: _Optional[_Union[Touched, _Mapping]] = ..., data: _Optional[_Union[DataAnswer, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("ring",)
@@ -103,16 +105,18 @@ class Batch(_message.Message):
     checkpoint: Checkpoint
     capture: CaptureAsk
     finish: Finish
-    contents: _containers.RepeatedCompositeFieldContainer[Content]
-    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., contents: _Optional[_Iterable[_Union[Content, _Mapping]]] = ...) -> None: ...
+    contents: NewContents
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
 
-class Content(_message.Message):
-    __slots__ = ("slot", "data")
-    SLOT_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    slot: int
-    data: bytes
-    def __init__(self, slot: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+class NewContents(_message.Message):
+    __slots__ = ("length", "list", "digest")
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    length: bytes
+    list: bytes
+    digest: bytes
+    def __init__(self, length: _Optional[bytes] = ..., list: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("number", "mode", "deadline_ns")
@@ -154,8 +158,14 @@ class StackAnswer(_message.Message):
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
+class DataAnswer(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given")
+    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "data")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +174,7 @@ class CoordinatorMessage(_message.Message):
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     start: Start
     token: Token
     capture: CaptureAnswer
@@ -172,7 +183,8 @@ class CoordinatorMessage(_message.Message):
     faults: Faults
     kept: Kept
     given: Given
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ...) -> None: ...
+    data: DataAsk
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched")
@@ -269,12 +281,14 @@ class Kept(_message.Message):
     def __init__(self, disk: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Given(_message.Message):
-    __slots__ = ("sequence", "data")
+    __slots__ = ("sequence", "length", "data")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
+    sequence: bytes
+    length: bytes
     data: bytes
-    def __init__(self, sequence: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[bytes] = ..., length: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class WorkerDisk(_message.Message):
     __slots__ = ("name", "path", "size", "block_size", "direct", "block_device", "used", "shared", "undo")
@@ -363,3 +377,13 @@ class StackAsk(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class DataAsk(_message.Message):
+    __slots__ = ("sequence", "start", "length")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    start: int
+    length: int
+    def __init__(self, sequence: _Optional[int] = ..., start: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...

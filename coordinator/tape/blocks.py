@@ -30,6 +30,7 @@ def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> mes
         length=columns.length[8 * start : 8 * stop],
         digest=columns.digest[8 * start : 8 * stop],
         fsync_covers=columns.fsync_covers[8 * fsyncs_before : 8 * (fsyncs_before + fsyncs)],
+        contents=columns.contents[8 * start : 8 * stop],
     )
 
 
@@ -39,18 +40,20 @@ def slice_completions(columns: messages_pb2.Completions, start: int, stop: int) 
         sequence=columns.sequence[8 * start : 8 * stop],
         result=columns.result[8 * start : 8 * stop],
         digest=columns.digest[8 * start : 8 * stop],
+        contents=columns.contents[8 * start : 8 * stop],
     )
 
 
 class BlockBuilder:
-    """The rows of one block. `digests` says whether requests and completions bring a digest column."""
+    """The rows of one block. `digests` and `contents` say which columns requests and completions bring."""
 
-    def __init__(self, first_id: int, first_token: int, digests: bool) -> None:
+    def __init__(self, first_id: int, first_token: int, digests: bool, contents: bool = False) -> None:
         self.rows = 0
         self.first_row_ns = 0  # only means something where there are rows
         self.requests = 0
         self.tokens = 0
         self._digests = digests
+        self._contents = contents
         self._bytes = 0
         self._released = 0  # by all tokens: how many places `_order` would hold
         self._order: bytearray | None = None  # None while every place is 0
@@ -59,8 +62,8 @@ class BlockBuilder:
         self._run_worker: list[int] = []
         self._run_count: list[int] = []
         self._run_ns: list[int] = []
-        self._requests = tuple(bytearray() for _ in range(7))
-        self._completions = tuple(bytearray() for _ in range(3))
+        self._requests = tuple(bytearray() for _ in range(8))
+        self._completions = tuple(bytearray() for _ in range(4))
         self._tokens = tuple(bytearray() for _ in range(4))
         self._delivered: bytearray | None = None  # None while every count is 0
 
@@ -83,6 +86,7 @@ class BlockBuilder:
         """Appends `count` rows."""
         kind, flags, disk = columns.kind, columns.flags, columns.disk
         offset, length, digest, covers = columns.offset, columns.length, columns.digest, columns.fsync_covers
+        contents = columns.contents
         wide = 8 * count
         assert (
             len(kind) == len(flags) == count
@@ -90,8 +94,9 @@ class BlockBuilder:
             and len(offset) == len(length) == wide
             and len(digest) == (wide if self._digests else 0)
             and len(covers) == 8 * kind.count(messages_pb2.KIND_FSYNC)
+            and len(contents) == (wide if self._contents else 0)
         ), f"columns of other lengths than {count} requests have"
-        kinds, flag_bits, disks, offsets, lengths, digests, all_covers = self._requests
+        kinds, flag_bits, disks, offsets, lengths, digests, all_covers, all_contents = self._requests
         kinds += kind
         flag_bits += flags
         disks += disk
@@ -99,22 +104,27 @@ class BlockBuilder:
         lengths += length
         digests += digest
         all_covers += covers
-        self._bytes += 4 * count + 2 * wide + len(digest) + len(covers)
+        all_contents += contents
+        self._bytes += 4 * count + 2 * wide + len(digest) + len(covers) + len(contents)
         self._run(tape_pb2.TABLE_REQUESTS, worker, count, at_ns)
         self.requests += count
 
     def add_completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
         """Appends `count` rows."""
         sequence, result, digest = columns.sequence, columns.result, columns.digest
+        contents = columns.contents
         wide = 8 * count
-        assert len(sequence) == len(result) == wide and len(digest) == (wide if self._digests else 0), (
-            f"columns of other lengths than {count} completions have"
-        )
-        sequences, results, digests = self._completions
+        assert (
+            len(sequence) == len(result) == wide
+            and len(digest) == (wide if self._digests else 0)
+            and len(contents) == (wide if self._contents else 0)
+        ), f"columns of other lengths than {count} completions have"
+        sequences, results, digests, all_contents = self._completions
         sequences += sequence
         results += result
         digests += digest
-        self._bytes += 2 * wide + len(digest)
+        all_contents += contents
+        self._bytes += 2 * wide + len(digest) + len(contents)
         self._run(tape_pb2.TABLE_COMPLETIONS, worker, count, at_ns)
 
     def add_token(

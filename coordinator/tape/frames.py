@@ -10,7 +10,7 @@ what is left of the file, before a byte is allocated for it.
 
 import enum
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -30,6 +30,9 @@ FRAME_HEADER_BYTES = _CHECKED.size + _CHECKSUM.size
 
 RAW_BYTES_MAX = 64 << 20  # of one frame's payload, in memory
 _SEARCH_BYTES = 1 << 20  # read at once where a frame is looked for
+SAMPLE_BYTES = 4096  # of so much of some parts of a long payload is seen whether it compresses
+_SAMPLES = 8
+_WORTH_IT = 0.95  # what it has to come to at least
 COMPRESSION_LEVEL = 1  # the coordinator compresses between two messages; higher levels gain little on columns
 
 
@@ -41,6 +44,7 @@ class FrameType(enum.IntEnum):
     SEAL = 3
     PACKED = 4  # a block in fewer bytes; from version 2 on
     INDEX = 5  # from version 2 on
+    CONTENTS = 6  # data of reads and writes; from version 3 on
     UNDO = 7  # what a range of a disk held before its first change; from version 3 on
 
 
@@ -93,6 +97,22 @@ class FrameEncoder:
                 codec, stored = Codec.ZSTD, compressed
         checked = _CHECKED.pack(FRAME_MAGIC, type_, codec, 0, len(stored), len(payload))
         return b"".join((checked, _CHECKSUM.pack(_checksum(checked, stored)), stored))
+
+    def encode_parts(self, type_: FrameType, parts: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+        """The same in parts that follow one another, without a copy where the payload does not compress.
+
+        Whether it does is judged by samples of it: to compress what is random takes longer than to write it.
+        """
+        raw_bytes = sum(map(len, parts))
+        assert raw_bytes <= RAW_BYTES_MAX, f"a payload of {raw_bytes} bytes"
+        samples = b"".join(part[:SAMPLE_BYTES] for part in parts[:: max(len(parts) // _SAMPLES, 1)])
+        if len(self._compressor.compress(samples)) < _WORTH_IT * len(samples):
+            return [self.encode(type_, b"".join(parts))]
+        checked = _CHECKED.pack(FRAME_MAGIC, type_, Codec.NONE, 0, raw_bytes, raw_bytes)
+        hasher = xxhash.xxh3_64(checked)
+        for part in parts:
+            hasher.update(part)
+        return [checked + _CHECKSUM.pack(hasher.intdigest()), *parts]
 
 
 def encode_file_header() -> bytes:

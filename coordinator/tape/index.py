@@ -27,7 +27,7 @@ class IndexBuilder:
         self._stride = STRIDE_BLOCKS
 
     def block(self, offset: int, block: int, ledger: Ledger) -> None:
-        """A block with this number begins at this byte, after what the ledger knows."""
+        """The block with this number is the next after this byte, and after what the ledger knows."""
         if block == 1 or (block - 1) % self._stride:
             return
         snapshot = snapshot_of(offset, block, ledger)
@@ -64,6 +64,7 @@ def snapshot_of(offset: int, block: int, ledger: Ledger) -> tape_pb2.Snapshot:
         in_flight_id=ledger.flying_ids.tobytes(),
         waiting_worker=ledger.waiting_worker.astype("<u2").tobytes(),
         waiting_id=ledger.waiting_ids.tobytes(),
+        contents=ledger.contents,
     )
 
 
@@ -86,10 +87,11 @@ def ledger_of(snapshot: tape_pb2.Snapshot, workers: int) -> Ledger:
         (ledger.tokens, snapshot.worker_tokens),
     ):
         counter[worker] = _column(data, "<u8", len(worker))
-    if max(snapshot.requests, snapshot.completions, snapshot.tokens) >> 62 or any(
+    if max(snapshot.requests, snapshot.completions, snapshot.tokens, snapshot.contents) >> 62 or any(
         len(counter) and int(counter.max()) >> 43 for counter in (ledger.requests, ledger.tokens)
     ):
         raise Problem("its index counts more than a tape can hold")
+    ledger.contents = snapshot.contents
     sequence = _column(snapshot.in_flight_sequence, "<u8", len(flying))
     if (sequence >= ledger.requests[flying]).any():
         raise Problem("its index has a request in flight that was not made")

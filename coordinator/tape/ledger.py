@@ -48,6 +48,7 @@ class Ledger:
 
     def __init__(self, workers: int) -> None:
         self.totals = Totals(0, 0, 0)
+        self.contents = 0  # how many there are so far
         self.requests, self.completions, self.tokens = (np.zeros(workers, dtype=np.uint64) for _ in range(3))
         # Of requests in flight: worker and sequence number as one key, in the order of keys, and ids.
         self.flying_keys = np.zeros(0, dtype=np.uint64)
@@ -89,6 +90,9 @@ class Ledger:
             raise Problem(f"its requests begin at id {tables.first_id}, not {totals.requests + 1}")
         if tables.first_token != totals.tokens + 1:
             raise Problem(f"its tokens begin at number {tables.first_token}, not {totals.tokens + 1}")
+        for column in (tables.request_contents, tables.completion_contents):
+            if column and int(np.frombuffer(column, dtype="<u8").max()) > self.contents:
+                raise Problem("it refers to contents that are not on the tape before it")
         layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
         before = self.before(layout)
         if claimed is not None and not all(

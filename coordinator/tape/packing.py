@@ -21,7 +21,7 @@ from ringtape.coordinator.tape.frames import Limit, Problem
 from ringtape.coordinator.tape.layout import Before, Layout, Rows
 from ringtape.coordinator.tape.tables import BLOCK_ROWS_LIMIT, Tables, parse
 from ringtape.proto import messages_pb2, tape_pb2
-from ringtape.proto.messages_pb2 import KIND_FSYNC
+from ringtape.proto.messages_pb2 import KIND_FSYNC, KIND_WRITE
 
 _RUN_TIMES = ("requests_ns", "completions_ns", "tokens_ns", "notes_ns")  # of tables 1 to 4
 _FROM = tape_pb2.PackedRequests.OffsetFrom
@@ -79,6 +79,8 @@ class Packer:
         packed.disk = pack("disk", _u64(disk))
         packed.length = pack("length", length)
         packed.digest = pack("request_digest", _column(tables.request_digest))
+        if tables.request_contents:
+            packed.contents = pack("request_contents", _steps(_some(tables.request_contents)))
         if len(tables.fsync_rows):
             sequence = layout.sequences(before)[tables.fsync_rows]
             packed.fsync_covers = pack("fsync_covers", sequence - _column(tables.fsync_covers))
@@ -105,6 +107,10 @@ class Packer:
         lengths = layout.lengths_of(sequence, before, tables.kind, _column(tables.length))
         packed.result = pack("result", zigzag(result - lengths))
         packed.digest = pack("completion_digest", _column(tables.completion_digest))
+        if tables.completion_contents:
+            some = _column(tables.completion_contents) != 0
+            packed.has_contents = pack("has_contents", _u64(some))
+            packed.contents = pack("completion_contents", _steps(_some(tables.completion_contents)))
 
     def _tokens(self, packed: tape_pb2.PackedTokens, tables: Tables, layout: Layout) -> None:
         pack = self._columns.pack
@@ -123,7 +129,7 @@ class Packer:
         packed.delivered = pack("delivered", _u64(tables.delivered))
 
 
-def unpack_block(payload: bytes, *, digests: bool) -> tuple[tape_pb2.Block, Before]:
+def unpack_block(payload: bytes, *, digests: bool, contents: bool = False) -> tuple[tape_pb2.Block, Before]:
     """The plain block, not yet checked, and what it says about what its workers had done before.
 
     Raises Problem for a payload that says nothing that could be checked.
@@ -161,6 +167,8 @@ def unpack_block(payload: bytes, *, digests: bool) -> tuple[tape_pb2.Block, Befo
     kind, length = _unpack_requests(packed.requests, block.requests, layout, before, digests)
     _unpack_completions(packed.completions, block.completions, layout, before, digests, kind, length)
     _unpack_tokens(packed.tokens, block.tokens, layout, run_ns)
+    if contents:
+        _unpack_contents(packed, block)
     if packed.notes:
         if packed.notes_bytes > frames.RAW_BYTES_MAX:
             raise Problem(f"it claims {packed.notes_bytes} bytes of notes")
@@ -218,6 +226,20 @@ def _unpack_completions(
     result += layout.lengths_of(sequence, before, kind, length)
     completions.sequence, completions.result = sequence.tobytes(), result.tobytes()
     completions.digest = _digest(packed.digest, rows, digests)
+
+
+def _unpack_contents(packed: tape_pb2.PackedBlock, block: tape_pb2.Block) -> None:
+    requests, completions = packed.requests, packed.completions
+    writes = np.frombuffer(block.requests.kind, dtype=np.uint8) == KIND_WRITE
+    some = unpack("has_contents", completions.has_contents, len(block.completions.sequence) // 8) != 0
+    for rows, stored, columns in (
+        (writes, requests.contents, block.requests),
+        (some, completions.contents, block.completions),
+    ):
+        numbers = np.zeros(len(rows), dtype=np.uint64)
+        steps = unzigzag(unpack("contents", stored, int(rows.sum())))
+        numbers[rows] = np.cumsum(steps, dtype=np.uint64)
+        columns.contents = numbers.tobytes()
 
 
 def _unpack_tokens(
@@ -303,6 +325,17 @@ def _digest(data: bytes, rows: int, digests: bool) -> bytes:
             raise Problem(f"its column digest has {len(data)} bytes for 0 rows")
         return b""
     return unpack("digest", data, rows).tobytes()
+
+
+def _some(column: bytes) -> Values:
+    """The numbers that are not 0."""
+    numbers = _column(column)
+    some: Values = numbers[numbers != 0]
+    return some
+
+
+def _steps(numbers: Values) -> Values:
+    return zigzag(np.diff(numbers, prepend=np.uint64(0)))
 
 
 def _column(data: bytes) -> Values:

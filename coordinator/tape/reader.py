@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ringtape.coordinator.tape import frames
+from ringtape.coordinator.tape.contents import TapeContents
 from ringtape.coordinator.tape.frames import FrameType, Problem
 from ringtape.coordinator.tape.index import ledger_of
 from ringtape.coordinator.tape.layout import Before
@@ -59,9 +60,9 @@ class TapeDamagedAt(TapeDamaged):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The start of a block, and what came before it. From `TapeReader.seek`, for that reader.
+    """Where to read on for a block, and what came before it. From `TapeReader.seek`, for that reader.
 
-    `offset` is the byte at which the block begins; `block` its number, from 1; `totals` what is before it.
+    `offset` is the byte after the block before it; `block` is the block's number, from 1; `totals` what is before it.
     """
 
     offset: int
@@ -107,6 +108,8 @@ class TapeReader:
             self._file.close()
             raise
         self._shape = Shape.of(self.header)
+        #: The data of its reads and writes, at DATA_LEVEL_FULL.
+        self.contents = TapeContents(self.read, self.first_block)
 
     @property
     def totals(self) -> Totals:
@@ -153,8 +156,9 @@ class TapeReader:
         before = Position(self.first_block, 1, Ledger(self._shape.workers)) if start is None else start
         for ledger, view in self.follow(start):
             if done(ledger) >= wanted:
-                return Position(view.offset, view.number, before.ledger)
-            before = Position(view.offset, view.number, ledger.copy())
+                return before
+            end = view.offset + view.frame_bytes
+            before = Position(end, view.number + 1, ledger.copy())
         raise missing
 
     def find_seal(self) -> tape_pb2.Seal | None:
@@ -225,6 +229,11 @@ class TapeReader:
                 self.end = TapeEnd.SEALED
                 return
 
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._path
+
     def undo_ranges(self, scan: UndoScan) -> Iterator[tuple[int, tape_pb2.Undo]]:
         """Every undo frame that is whole, after damage too, in their order in the file, and where its frame begins.
 
@@ -271,6 +280,10 @@ class TapeReader:
         if frame.type == FrameType.BLOCK or (frame.type == FrameType.PACKED and self.version > 1):
             tables, before = self.tables_of(frame)
             return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
+        if frame.type == FrameType.CONTENTS and self.version > 2:
+            if not self._shape.contents:
+                raise Problem("it has contents, and its header names a data level that keeps none")
+            ledger.contents += self.contents.take(frame, offset, ledger.contents + 1)
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -281,6 +294,8 @@ class TapeReader:
                 )
             if self.checks_undo and seal.undos != self._last_undo:
                 raise Problem(f"its seal counts {seal.undos} undo frames, and it has {self._last_undo}")
+            if seal.contents != ledger.contents:
+                raise Problem(f"its seal counts {seal.contents} contents, and it holds {ledger.contents}")
             if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal
@@ -299,7 +314,7 @@ class TapeReader:
         payload = frames.unpack(frame)
         if frame.type == FrameType.BLOCK:
             return Tables.of(parse(payload, tape_pb2.Block()), self._shape), None
-        block, before = unpack_block(payload, digests=self._shape.digests)
+        block, before = unpack_block(payload, digests=self._shape.digests, contents=self._shape.contents)
         return Tables.of(block, self._shape), before
 
     def _read_file_header(self) -> int:
@@ -333,6 +348,8 @@ class TapeReader:
             self._header_payload = frames.unpack(frame)
             header = parse(self._header_payload, tape_pb2.Header())
             check_header(header)
+            if self.version < 3 and Shape.of(header).contents:
+                raise Problem(f"format {self.version} has no data level full")
         except Problem as problem:
             raise self.damaged(problem, offset, 0) from None
         return header, offset + frame.frame_bytes

@@ -7,7 +7,7 @@ completions and tokens are about is lost. Neither holds more than a block, the i
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.faults import FaultScan
@@ -19,6 +19,7 @@ from ringtape.coordinator.tape.tables import parse
 from ringtape.coordinator.tape.undo import UndoScan
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeError
+from ringtape.proto.messages_pb2 import DATA_LEVEL_FULL
 
 DAMAGES_LIMIT = 1000  # that a report names
 _CHUNK_BYTES = 1 << 20
@@ -154,6 +155,11 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
     faults = FaultScan()
     for ledger, view in reader.follow():
         whole.blocks += 1
+        if reader.header.data == DATA_LEVEL_FULL:
+            try:
+                reader.contents.check_block(view.tables)
+            except Problem as found:
+                raise reader.damaged(found, view.offset, view.number) from None
         whole.bytes = reader.next_block(view.offset + view.frame_bytes)
         faults.take(view.tables, view.completed_ids)
         snapshot = whole.snapshots.get(whole.bytes)
@@ -192,6 +198,9 @@ def _after(reader: TapeReader, first: TapeDamagedAt) -> tuple[list[Damage], int,
             lost = None if first_id is None else max(0, first_id - next_id)
             if len(damages) < DAMAGES_LIMIT:
                 damages.append(Damage(start, offset, block, problem, lost))
+        elif first_id is not None and damages[-1].requests_lost is None:
+            # After it came a frame that does not tell.
+            damages[-1] = replace(damages[-1], requests_lost=max(0, first_id - next_id))
         end = start = offset + frame.frame_bytes
         problem = "no whole frame begins there"
         if requests is not None and first_id is not None:

@@ -48,6 +48,7 @@ class RequestsRun:
             length=tables.length[8 * start : 8 * stop],
             digest=tables.request_digest[8 * start : 8 * stop],
             fsync_covers=tables.fsync_covers[8 * int(fsync_start) : 8 * int(fsync_stop)],
+            contents=tables.request_contents[8 * start : 8 * stop],
         )
 
 
@@ -69,6 +70,7 @@ class CompletionsRun:
             sequence=tables.sequence[8 * start : 8 * stop],
             result=tables.result[8 * start : 8 * stop],
             digest=tables.completion_digest[8 * start : 8 * stop],
+            contents=tables.completion_contents[8 * start : 8 * stop],
         )
 
 

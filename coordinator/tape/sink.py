@@ -15,7 +15,7 @@ class TapeSink(Protocol):
 
     `worker` is an index below the header's `workers`; `count` is the number of rows in the columns; `at_ns` is
     nanoseconds since the start of the run. Columns carry digests if, and only if, the header's data level is
-    DATA_LEVEL_DIGEST.
+    DATA_LEVEL_DIGEST or DATA_LEVEL_FULL, and contents at the latter alone.
     """
 
     @property
@@ -29,6 +29,9 @@ class TapeSink(Protocol):
     @property
     def token_count(self) -> int:
         """Tokens so far. The next token has this number, plus 1."""
+
+    def content(self, data: bytes | memoryview) -> int:
+        """Data of reads or writes, or a list of such, of at most PIECE_BYTES: its number, by which rows refer to it."""
 
     def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
         """Requests that follow one another in the worker's program, handed to the kernel at `at_ns`."""
@@ -89,6 +92,10 @@ class NullTape:
         self.request_count = 0
         self.completion_count = 0
         self.token_count = 0
+
+    def content(self, data: bytes | memoryview) -> int:
+        """None is kept."""
+        return 0
 
     def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
         """Counts them."""

@@ -29,7 +29,11 @@ FIELDS_LIMIT = BLOCK_ROWS_LIMIT + 64
 KIND_LAST = messages_pb2.KIND_FSYNC
 FLAGS_KNOWN = messages_pb2.REQUEST_FLAG_FUA | messages_pb2.REQUEST_FLAG_DATA_ONLY
 MODE_LAST = wire_pb2.Checkpoint.MODE_POLL
-DATA_LEVELS = (messages_pb2.DATA_LEVEL_ORDER, messages_pb2.DATA_LEVEL_DIGEST)
+DATA_LEVELS = (
+    messages_pb2.DATA_LEVEL_ORDER,
+    messages_pb2.DATA_LEVEL_DIGEST,
+    messages_pb2.DATA_LEVEL_FULL,
+)
 
 
 class Shape(NamedTuple):
@@ -38,15 +42,17 @@ class Shape(NamedTuple):
     workers: int
     disks: int
     digests: bool  # requests and completions carry a digest column
-    undo_blocks: dict[
-        int, tuple[int, int]
-    ]  # of each disk that can be taken back: bytes of a block and of the disk
+    contents: bool  # and a contents column
+    # Of each disk that can be taken back: bytes of a block and of the disk.
+    undo_blocks: dict[int, tuple[int, int]]
 
     @classmethod
     def of(cls, header: tape_pb2.Header) -> "Shape":
         """The shape of a header that `check_header` has passed."""
+        full = header.data == messages_pb2.DATA_LEVEL_FULL
+        digests = full or header.data == messages_pb2.DATA_LEVEL_DIGEST
         undo = {i: (disk.block_size, disk.size) for i, disk in enumerate(header.disks) if disk.undo}
-        return cls(header.workers, len(header.disks), header.data == messages_pb2.DATA_LEVEL_DIGEST, undo)
+        return cls(header.workers, len(header.disks), digests, full, undo)
 
 
 def check_header(header: tape_pb2.Header) -> None:
@@ -101,11 +107,13 @@ class Tables:
     offset: bytes
     length: bytes
     request_digest: bytes  # empty below DATA_LEVEL_DIGEST
+    request_contents: bytes  # empty below DATA_LEVEL_FULL
     fsync_covers: bytes
     fsync_rows: Column  # the rows of requests that are fsyncs
     sequence: bytes
     result: bytes
     completion_digest: bytes  # empty below DATA_LEVEL_DIGEST
+    completion_contents: bytes  # empty below DATA_LEVEL_FULL
     clock_ns: Column
     deadline_ns: Column
     mode: Column
@@ -144,11 +152,13 @@ class Tables:
             offset=requests.offset,
             length=requests.length,
             request_digest=requests.digest,
+            request_contents=requests.contents,
             fsync_covers=requests.fsync_covers,
             fsync_rows=fsync_rows,
             sequence=completions.sequence,
             result=completions.result,
             completion_digest=completions.digest,
+            completion_contents=completions.contents,
             clock_ns=clock,
             deadline_ns=deadline,
             mode=mode,
@@ -183,6 +193,7 @@ def _check_requests(requests: messages_pb2.Requests, rows: int, shape: Shape) ->
     offset = _column("offset", requests.offset, U64, rows)
     length = _column("length", requests.length, U64, rows)
     _column("digest", requests.digest, U64, rows if shape.digests else 0)
+    contents = _column("contents", requests.contents, U64, rows if shape.contents else 0)
     fsync_rows = np.flatnonzero(kind == messages_pb2.KIND_FSYNC)
     _column("fsync_covers", requests.fsync_covers, U64, len(fsync_rows))
     if rows == 0:
@@ -195,6 +206,8 @@ def _check_requests(requests: messages_pb2.Requests, rows: int, shape: Shape) ->
         raise Problem(f"it has a request on disk {int(disk.max())}, and the run has {shape.disks} disks")
     if offset[fsync_rows].any() or length[fsync_rows].any():
         raise Problem("it has an fsync with an offset or a length")
+    if shape.contents and ((contents != 0) != (kind == messages_pb2.KIND_WRITE)).any():
+        raise Problem("it has a write without contents, or another request with some")
     return fsync_rows
 
 
@@ -202,6 +215,7 @@ def _check_completions(completions: messages_pb2.Completions, rows: int, shape: 
     _column("sequence", completions.sequence, U64, rows)
     _column("result", completions.result, I64, rows)
     _column("digest", completions.digest, U64, rows if shape.digests else 0)
+    _column("contents", completions.contents, U64, rows if shape.contents else 0)
 
 
 def _tokens(tokens: tape_pb2.Tokens, rows: int) -> tuple[Column, Column, Column, Column, Column, Column]:

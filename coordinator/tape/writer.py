@@ -17,6 +17,7 @@ from typing import Literal, NoReturn, Self, TypeAlias
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, slice_requests
+from ringtape.coordinator.tape.contents import ContentsBuilder
 from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.index import IndexBuilder
 from ringtape.coordinator.tape.layout import Layout
@@ -32,6 +33,7 @@ BLOCK_BYTES_MAX = 4 << 20  # before compression; a single note or token may be l
 FLUSH_AFTER_NS = 100_000_000  # how much of the run a kill may take away
 # Below, the lengths and headers within a packed block are worth another compression.
 SMALL_BLOCK_BYTES = 8192
+_PARTS_MAX = 1024  # of one call, by the kernel
 NOTE_BYTES_MAX = frames.RAW_BYTES_MAX - 4096  # it has to fit a frame, with the block around it
 
 Sync: TypeAlias = Literal["none", "block", "checkpoint"]
@@ -69,6 +71,8 @@ class TapeWriter:
         self._encoder = frames.FrameEncoder()
         self._packer = Packer()
         self._ledger = Ledger(self._shape.workers)
+        self._contents = ContentsBuilder()
+        self._block_end = 0  # where the last block ends in the file
         self._index = IndexBuilder()
         self._faults = FaultScan()
         self._blocks = 0
@@ -112,6 +116,15 @@ class TapeWriter:
     def token_count(self) -> int:
         """Tokens so far, written to the file or not."""
         return self._tokens_before + self._block.tokens
+
+    def content(self, data: bytes | memoryview) -> int:
+        """See TapeSink."""
+        self._check_open()
+        assert self._shape.contents, "contents at a level that keeps none"
+        number = self._contents.add(data)
+        if self._contents.full:
+            self._write_contents()
+        return number
 
     def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
         """See TapeSink."""
@@ -193,6 +206,8 @@ class TapeWriter:
         """Writes the block that grows, if it has rows. TapeError when the file system refuses."""
         self._check_open()
         builder = self._block
+        if not self._contents.empty:
+            self._write_contents()
         if not builder.rows:
             return
         frame = self._encode(builder.finish())
@@ -200,6 +215,7 @@ class TapeWriter:
         self._tokens_before += builder.tokens
         self._block = self._next_block()
         self._write(frame)
+        self._block_end = self._whole_bytes
         if self._sync != "none":
             self._synced(os.fdatasync, "what it has so far may not survive a power failure")
         self._whole_requests = self._requests_before
@@ -217,6 +233,7 @@ class TapeWriter:
             self.token_count,
         )
         sealed.faults, sealed.undos = self._faults.count, self._undo.count
+        sealed.contents = self._contents.count
         index = self._index.finish()
         if index is not None:
             self._write(self._encoder.encode(frames.FrameType.INDEX, index.SerializeToString()))
@@ -246,7 +263,8 @@ class TapeWriter:
         self.close()
 
     def _next_block(self) -> BlockBuilder:
-        return BlockBuilder(self._requests_before + 1, self._tokens_before + 1, self._shape.digests)
+        shape = self._shape
+        return BlockBuilder(self._requests_before + 1, self._tokens_before + 1, shape.digests, shape.contents)
 
     def _encode(self, block: tape_pb2.Block) -> bytes:
         """The block's frame. Written once and read for years: what the reader would refuse ends the tape here."""
@@ -256,7 +274,9 @@ class TapeWriter:
                 before = self._ledger.before(Layout(tables.run_table, tables.run_worker, tables.run_count))
                 self._blocks += 1
                 self.begin()
-                self._index.block(self._whole_bytes, self._blocks, self._ledger)
+                # Up to here the ledger knows of the contents before the end of the last block.
+                self._index.block(self._block_end, self._blocks, self._ledger)
+                self._ledger.contents = self._contents.count
                 self._faults.take(tables, self._ledger.take(tables).completed_ids)
                 payload = self._packer.pack(tables, before)
             return self._encoder.encode(
@@ -269,6 +289,9 @@ class TapeWriter:
             self._file.close()
             self._failure = error
             raise
+
+    def _write_contents(self) -> None:
+        self._write(*self._contents.take(self._encoder))
 
     def _make_room(self, bytes_: int) -> None:
         if self._block.raw_bytes + bytes_ > BLOCK_BYTES_MAX:
@@ -283,16 +306,21 @@ class TapeWriter:
             raise self._failure
         assert not self._file.closed, f"the tape {self._path} has ended"
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, *parts: bytes | memoryview) -> None:
         """One write for the whole frame; more only where the file system takes a part of it."""
         self.begin()
+        if len(parts) > _PARTS_MAX:
+            parts = (b"".join(parts),)
+        frame_bytes = sum(map(len, parts))
         try:
-            written = self._file.write(frame)
-            while written < len(frame):
-                written += self._file.write(frame[written:])
+            written = os.writev(self._file.fileno(), parts)
+            if written < frame_bytes:
+                frame = b"".join(parts)
+                while written < frame_bytes:
+                    written += self._file.write(frame[written:])
         except OSError as error:
             self._fail(error, f"its first {self._whole_requests} requests are whole")
-        self._whole_bytes += len(frame)
+        self._whole_bytes += frame_bytes
 
     def _synced(self, sync: Callable[[int], None], consequence: str) -> None:
         try:

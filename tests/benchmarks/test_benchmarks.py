@@ -260,7 +260,7 @@ def test_markdown_is_a_table_with_medians_ratios_and_spread() -> None:
         (["--size", "3"], "multiple of 1M"),
         (["--size", "much"], "--size much"),
         (["--folder", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["--data", "full"], "--data full"),
+        (["--data", "all"], "--data all"),
         (["profile", "--mode", "fast"], "--mode fast"),
         (["profile", "--job", "all"], "--job all"),
         (["profile", "--target", "tmpfs,loop"], "--target tmpfs,loop"),

@@ -124,7 +124,7 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
     write(path, make_header(), [])
     with path.open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", 4))
+        file.write(struct.pack("<I", frames.FORMAT_VERSION + 1))
     with pytest.raises(TapeError) as caught:
         TapeReader.open(path)
     assert str(caught.value) == f"{path} is made by a newer ringtape: format 4, this one reads 3"
