@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ringtape.proto import wire_pb2
+from ringtape.proto.errors import RingtapeError
 
 # Messages that are much are asked for one by one, as the link takes them.
 Send = Callable[[int, wire_pb2.CoordinatorMessage | Iterator[wire_pb2.CoordinatorMessage]], None]
@@ -31,6 +32,12 @@ class Conductor(Protocol):
 
     def batch(self, worker: int, batch: wire_pb2.Batch) -> None:
         """Take what a worker did; raises a `RingtapeError` that ends the run."""
+
+    def died(self, worker: int, error: RingtapeError) -> None:
+        """A worker's process has ended before its program did, and all that it sent was taken.
+
+        Raises `error` unless the run can go on without that worker.
+        """
 
     def wants(self, worker: int) -> bool:
         """May this worker's messages be read now? If not, they stay in its link, and it waits when that is full."""

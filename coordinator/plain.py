@@ -10,6 +10,7 @@ from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.post import Post
 from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.errors import RingtapeError
 
 
 class PlainConductor:
@@ -67,6 +68,10 @@ class PlainConductor:
                 first = min(stuck)
                 del self._idle[first]
                 self._send(first, wire_pb2.CoordinatorMessage(token=wire_pb2.Token()))
+
+    def died(self, worker: int, error: RingtapeError) -> None:
+        """See `Conductor`."""
+        raise error
 
     def wants(self, worker: int) -> bool:
         """See `Conductor`."""

@@ -42,6 +42,8 @@ class WorkerProcess:
         self.finished = False
         #: The end of file has come: nothing more will.
         self.closed = False
+        #: The run knows that it has ended before its program did.
+        self.died = False
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):  # as far as the system lets it
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)

@@ -15,6 +15,7 @@ from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import ReleasePolicy
 from ringtape.coordinator.post import Post
 from ringtape.proto import messages_pb2, wire_pb2
+from ringtape.proto.errors import RingtapeError
 
 _WAIT = wire_pb2.Checkpoint.MODE_WAIT
 
@@ -201,6 +202,10 @@ class Recorder:
             return queue.first(0)
         places = self._policy.choose(worker, queue)
         return queue.first(len(queue)) if places is None else queue.chosen(order_of_places(places))
+
+    def died(self, worker: int, error: RingtapeError) -> None:
+        """See `Conductor`: that is how a recording ends."""
+        raise error
 
     def wants(self, worker: int) -> bool:
         """See `Conductor`: what it reads goes straight to the tape; messages for others alone are kept."""

@@ -25,8 +25,8 @@ from ringtape.coordinator.stops import Inspection
 from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
-from ringtape.proto import messages_pb2, wire_pb2
-from ringtape.proto.errors import Stalled, TapeDamaged, TapeError
+from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
+from ringtape.proto.errors import RingtapeError, Stalled, TapeDamaged, TapeError
 
 # A worker's requests that the tape has not come to; beyond these its link is not read.
 AHEAD_ROWS_MAX = 1 << 16
@@ -69,6 +69,10 @@ class Replayer:
         self._post = Post(workers)
         self._ahead_max = AHEAD_ROWS_MAX_SHARED if self._admissions.any else AHEAD_ROWS_MAX
         self._heard_ns = [0] * workers
+        # Those whose process has ended, and what there is to say of it when the tape asks for more of them.
+        self._died: dict[int, RingtapeError] = {}
+        seal = reader.find_seal()
+        self._ends_as_planned = seal is not None and seal.end != tape_pb2.Seal.END_WORKER_DIED
         self._runs = self._runs_of(reader)
         self._block: BlockView | None = None
         self._run: Run | None = None
@@ -115,6 +119,13 @@ class Replayer:
             message = wire_pb2.CoordinatorMessage(admission=wire_pb2.Admission(sequences=sequences))
             self._send(worker, message)
 
+    def died(self, worker: int, error: RingtapeError) -> None:
+        """See `Conductor`: a recording that ended because a worker died is followed to its end without that one."""
+        if self._ends_as_planned:
+            raise error
+        self._died[worker] = error
+        self._follow()
+
     def _follow(self) -> None:
         """Go along the tape as far as the workers have come."""
         while self._run is not None:
@@ -131,7 +142,8 @@ class Replayer:
             else:
                 went_on = self._note(run)
             if not went_on:
-                self._stops()
+                if not self._stops() and run.worker in self._died:
+                    raise self._died[run.worker]
                 return
             self._next_run()
         if not self._stops():

@@ -162,11 +162,17 @@ class Supervisor:
         worker.flush()
         for message in worker.receive_rest() if ended else worker.receive():
             self._take(worker, message)
-        if worker.closed and not self._conductor.done:
-            how = worker.how_it_ended()
-            raise WorkerDied(
-                f"worker {worker.index} (pid {worker.pid}) {how} before its program ended", worker.index
+        if ended:
+            self._selector.unregister(worker.end_fd)
+        if worker.closed and not worker.died and not self._conductor.done:
+            worker.died = True
+            error = WorkerDied(
+                f"worker {worker.index} (pid {worker.pid}) {worker.how_it_ended()} before its program ended",
+                worker.index,
             )
+            if not self.began:
+                raise error
+            self._conductor.died(worker.index, error)
 
     def _take(self, worker: WorkerProcess, message: wire_pb2.WorkerMessage | bytearray) -> None:
         if isinstance(message, bytearray):

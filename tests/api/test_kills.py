@@ -157,6 +157,23 @@ def test_a_worker_that_ends_its_process_ends_the_run(tmp_path: Path, pipe: Pipe)
     assert "ended with exit status 7" in ringtape.replay(tape).ended
 
 
+def test_a_worker_that_dies_earlier_in_the_replay_leaves_the_others_to_come_to_the_end(
+    tmp_path: Path, pipe: Pipe
+) -> None:
+    tape = tmp_path / "tape"
+    os.mkfifo(f"{pipe.path}.go")
+    with pytest.raises(ringtape.WorkerDied, match=r"worker 1 .* ended with exit status 7") as caught:
+        ringtape.record(
+            lasting.exits_early_or_late, disks=[disk(tmp_path)], workers=2, arguments=pipe.path, tape=tape
+        )
+    os.unlink(f"{pipe.path}.go")
+    os.mkfifo(f"{pipe.path}.gone")
+    for output in (None, tmp_path / "again"):
+        partly = ringtape.replay(tape, output=output)
+        assert partly.requests == 2 + 16
+        assert partly.ended == f"the recording ends after request id 18: {caught.value}"
+
+
 def test_a_worker_that_is_killed_while_it_starts_ends_the_run(
     tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,27 @@ def exits(io: ringtape.BlockingWorker) -> None:
     io.sleep(1000)
 
 
+def exits_early_or_late(io: ringtape.BlockingWorker) -> None:
+    """Worker 1 ends its process: when worker 0 is done if there is a pipe "go", before it begins if one "gone"."""
+    io.disks[0].write(io.index * REGION, bytes(BLOCK))
+    go, gone = Path(f"{io.arguments}.go"), Path(f"{io.arguments}.gone")
+    if io.index == 1:
+        _held = gone.open("w") if gone.exists() else None
+        if go.exists():
+            go.write_bytes(b"")
+            go.read_bytes()
+        os._exit(7)
+    if go.exists():
+        go.read_bytes()  # so that what worker 1 does comes first on the tape
+    if gone.exists():
+        gone.read_bytes()  # which comes to its end with the process that holds the other end
+    for block in range(16):
+        io.disks[0].write(block * BLOCK, bytes(BLOCK))
+    if go.exists():
+        go.write_bytes(b"")
+    io.sleep(1000)
+
+
 def has_started(io: ringtape.BlockingWorker) -> None:
     """A child process that has nothing of what this one had open."""
     started = subprocess.Popen(CHILD)
