@@ -28,7 +28,24 @@ _PERSONALITY_ASK = 0xFFFFFFFF
 
 # Started this way and not through multiprocessing: no resource tracker stays behind, the starting script is not
 # imported as a side effect, and a recording and a replay load the program in the same way.
-_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from ringtape.engine.worker import main; main()"
+#
+# ringtape and what it needs are imported before the starting process's path counts: a user's `copy.py`, in the folder
+# that comes first on it, is not Python's. A fresh interpreter's own path has Python and what is installed, but for its
+# empty entry, which is that folder too. In front of it comes where this ringtape is, if that is on the path; behind it,
+# only where something is not found without, the path itself.
+_BOOT = """\
+import sys
+root, *path = sys.argv[3:]
+own = [entry for entry in sys.path if entry]
+sys.path[:] = own if root in own or root not in path else [root, *own]
+try:
+    from ringtape.engine.worker import main
+except ModuleNotFoundError:
+    sys.path += path
+    from ringtape.engine.worker import main
+sys.path[:] = path
+main()
+"""
 
 
 class WorkerProcess:
@@ -193,7 +210,7 @@ def _spawn(
     environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
     with _without_address_randomisation():
         return subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(lifeline), *sys.path],
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(lifeline), _root(), *sys.path],
             pass_fds=[theirs.fileno(), lifeline],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -201,6 +218,12 @@ def _spawn(
             # Its own group: Ctrl-C reaches the coordinator alone, and its children end with it.
             process_group=0,
         )
+
+
+def _root() -> str:
+    """The folder in which this ringtape lies under its name; empty if it is found in another way (a link, a map)."""
+    folder, name = os.path.split(sys.modules["ringtape"].__path__[0])
+    return folder if name == "ringtape" else ""
 
 
 @contextlib.contextmanager
