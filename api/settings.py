@@ -120,16 +120,29 @@ def program_of(recorded: tape_pb2.Header, program: Program | None) -> Named:
         found = named(recorded.program, file=recorded.program_file)
     else:
         found = named(program)
-    if recorded.program_sha256 and found.sha256() != recorded.program_sha256:
-        logger.warning(
-            "%s has changed since the recording; going on, a change that matters shows as a divergence",
-            found.file or found.name or "the program",
-        )
+    _compare(recorded, found)
     if recorded.python_version != platform.python_version():
         logger.warning(
             "recorded on Python %s, replayed on %s", recorded.python_version, platform.python_version()
         )
     return found
+
+
+def _compare(recorded: tape_pb2.Header, found: Named) -> None:
+    """Say so if the program is not the one that was recorded: another one, or changed. Where it lies is no matter."""
+    changed = bool(recorded.program_sha256) and found.sha256() != recorded.program_sha256
+    moved = os.path.realpath(found.file) != os.path.realpath(recorded.program_file)
+    if changed and moved:
+        logger.warning(
+            "%s is not the program that was recorded, %s; going on, a difference that matters shows as a divergence",
+            found.name or found.file or "the program",
+            recorded.program or recorded.program_file or "which has no name",
+        )
+    elif changed:
+        logger.warning(
+            "%s has changed since the recording; going on, a change that matters shows as a divergence",
+            found.file or found.name or "the program",
+        )
 
 
 def checked_seed(workers: int, seed: int | None) -> int:

@@ -64,7 +64,7 @@ def unpickle_arguments(pickled: bytes) -> Any:
     """The run's arguments; `ProgramError` if they refer to something that is not here."""
     try:
         return pickle.loads(pickled)
-    except Exception as error:
+    except (Exception, StartedInWorker) as error:
         raise ProgramError(f"the arguments do not unpickle in a worker: {_one_line(error)}") from error
 
 
@@ -73,7 +73,7 @@ def _unpickled(pickled: bytes, main_file: str) -> Callable[..., Any]:
         _alias_main(main_file)
     try:
         function: Callable[..., Any] = pickle.loads(pickled)
-    except Exception as error:
+    except (Exception, StartedInWorker) as error:
         raise ProgramError(f"the program does not unpickle in a worker: {_one_line(error)}") from error
     return function
 

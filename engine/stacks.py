@@ -14,7 +14,7 @@ from ringtape.engine.requests import Request
 # Of a program with a thousand tasks, a few say enough.
 STACKS_MAX = 20
 
-_OWN = str(Path(__file__).resolve().parent)
+_PROGRAMS = ("ringtape.examples.", "ringtape.benchmarks.")
 _ASYNCIO = str(Path(asyncio.__file__).resolve().parent)
 
 
@@ -101,9 +101,12 @@ def _format(frames: list[tuple[types.FrameType, int]]) -> str:
 
 def is_machinery(frame: types.FrameType) -> bool:
     """Is this a frame of ringtape, asyncio or the start of the worker, and none of the program's?"""
+    module = frame.f_globals.get("__name__") or ""
+    if module.startswith("ringtape."):
+        return not module.startswith(_PROGRAMS)
     file = frame.f_code.co_filename
-    # "<string>" is the line that started the worker.
-    return file == "<string>" or file.startswith((_OWN, _ASYNCIO, "<frozen"))
+    # "<string>" is what started the worker.
+    return file == "<string>" or file.startswith((_ASYNCIO, "<frozen"))
 
 
 def where(error: BaseException) -> str:

@@ -321,7 +321,9 @@ class TapeReader:
         """The format version."""
         start = self.read(frames.FILE_HEADER.size, 0)
         if not start:
-            raise TapeError(f"{self._path} is empty")
+            raise TapeError(
+                f"{self._path} is empty: its recording was killed before it began, or it is no tape"
+            )
         magic = start[: len(frames.MAGIC)]
         if not frames.MAGIC.startswith(magic):
             raise TapeError(f"{self._path} is not a tape")

@@ -199,7 +199,7 @@ def test_files_that_are_no_tapes(folder: Path) -> None:
     cases = (
         ("none.tape", 2, "cannot read the tape none.tape: No such file"),
         ("folder", 2, "cannot read the tape folder: it is a folder"),
-        ("empty", 2, "empty is empty"),
+        ("empty", 2, "empty is empty: its recording was killed before it began, or it is no tape"),
         ("text", 2, "text is not a tape"),
         ("newer.tape", 2, "newer.tape is made by a newer ringtape: format 99"),
         ("stub.tape", 4, "stub.tape is damaged at byte 16 (the header)"),

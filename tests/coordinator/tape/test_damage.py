@@ -130,7 +130,9 @@ def test_every_cut_leaves_the_blocks_before_it(tape: Tape, path: Path) -> None:
         elif size in tape.ends:
             assert (end, error) == (TapeEnd.UNSEALED, None), f"cut at {size}"
         elif size == 0:
-            assert str(error) == f"{path} is empty"
+            assert (
+                str(error) == f"{path} is empty: its recording was killed before it began, or it is no tape"
+            )
         else:
             assert isinstance(error, TapeDamagedAt), f"cut at {size}"
             starts = [offset for offset, _ in tape.frames]

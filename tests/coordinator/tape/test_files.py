@@ -91,7 +91,7 @@ def test_places_where_no_tape_is(tmp_path: Path) -> None:
         (".", f"cannot read the tape {tmp_path}: it is a folder"),
         ("missing", f"cannot read the tape {tmp_path}/missing: No such file or directory"),
         ("pipe", f"cannot read the tape {tmp_path}/pipe: it is a device, a pipe or a socket, not a file"),
-        ("empty", f"{tmp_path}/empty is empty"),
+        ("empty", f"{tmp_path}/empty is empty: its recording was killed before it began, or it is no tape"),
         ("text", f"{tmp_path}/text is not a tape"),
     ):
         assert refusal(lambda name=name: TapeReader.open(tmp_path / name)) == reason  # type: ignore[misc]
