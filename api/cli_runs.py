@@ -6,6 +6,7 @@ Errors of ringtape's own end here, as a line and a code.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -146,4 +147,8 @@ def facts_of(result: Result) -> dict[str, str]:
     }
     if result.tape is not None:
         facts["tape"] = f"{result.tape} ({os.path.getsize(result.tape):,} bytes)"
+    indent = 2 + len("checkpoints") + 2
+    returned = console.returned_lines(result.returns, shutil.get_terminal_size().columns - indent)
+    if returned:
+        facts["returned"] = "\n".join(returned)
     return facts

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # The rate that the progress line shows is that of the last so many calls, which is about a second.
 _RATE_SAMPLES = 10
 _DRAW_EVERY_S = 0.1
+# Lines for what programs returned.
+RETURNS_SHOWN_MAX = 16
 
 
 class Exit(enum.IntEnum):
@@ -167,11 +169,31 @@ def _json_value(value: Any) -> Any:
 
 
 def print_facts(headline: str, facts: Mapping[str, str]) -> None:
-    """A headline and what there is to say under it, one fact a line."""
+    """A headline and what there is to say under it, one fact a line, or as many lines as it has."""
     print(headline)
     width = max(map(len, facts), default=0)
     for name, fact in facts.items():
-        print(f"  {name:<{width}}  {fact}")
+        for number, line in enumerate(fact.split("\n")):
+            print(f"  {'' if number else name:<{width}}  {line}")
+
+
+def returned_lines(returns: Sequence[Any], columns: int) -> list[str]:
+    """What the programs returned, a line for each that returned something, each cut to so many columns."""
+    named = len(returns) > 1
+    said = [(worker, value) for worker, value in enumerate(returns) if value is not None]
+    lines = [
+        (f"worker {worker}: " if named else "") + _repr(value) for worker, value in said[:RETURNS_SHOWN_MAX]
+    ]
+    lines = [line if len(line) <= columns else line[: columns - 1] + "…" for line in lines]
+    left = len(said) - len(lines)
+    return [*lines, f"… and {left} more; --json has them all"] if left else lines
+
+
+def _repr(value: Any) -> str:
+    try:
+        return one_line(repr(value))
+    except Exception:  # a class of the program's own
+        return f"<{type(value).__name__}>"
 
 
 def flushed(code: int) -> int:
