@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ringtape import initial
-from ringtape.engine import claims, contents, copying
+from ringtape.engine import claims, contents, copying, marks
 from ringtape.engine.disks import Geometry, parse_size, probe
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import DiskError
@@ -106,6 +106,8 @@ class Prepared(list[tape_pb2.DiskHeader]):
         #: Of a replay: by index, what the tape has of a disk that a copy of its snapshot stands for.
         self.copied: dict[int, tape_pb2.DiskHeader] = {}
         self.on_copy: initial.OnCopy | None = None
+        #: Of a replay: files that begin as zeros, by whoever's hand, and are marked with what it leaves on them.
+        self.marked: list[tape_pb2.DiskHeader] = []
 
     def add(self, header: tape_pb2.DiskHeader, *, zeros_first: bool) -> None:
         """One more disk."""
@@ -281,12 +283,14 @@ def prepared_again(
     overrides: Iterable[Disk],
     left: Mapping[int, tape_pb2.Fingerprint],
     *,
+    recording: str,
     force: bool,
     on_copy: initial.OnCopy | None = None,
 ) -> Iterator[Prepared]:
     """The disks of a replay, claimed, with the contents that the recording began with.
 
-    `left` has, for disks that the recording made, what it left on them. With `force` other contents are accepted.
+    `left` has, for disks that the recording made, what it left on them, and `recording` says which one it is to replays
+    that come later. With `force` other contents are accepted.
     """
     recorded = list(headers)
     named = named_again(recorded, overrides)
@@ -324,10 +328,22 @@ def prepared_again(
                 give_up=override is not None and override.fresh,
                 ours=one.made and same_file,
                 left=left.get(index),
+                recording=recording,
                 force=force,
             ):
                 again.zeros_first.append(one)
+            elif force and not missing[index]:
+                continue  # it may hold anything
+            if (one.made or (one.fresh and one.path != recorded[index].path)) and not one.block_device:
+                again.marked.append(one)
+        stack.callback(_leave_marks, again, recording)
         yield again
+
+
+def _leave_marks(again: Prepared, recording: str) -> None:
+    """The replay has ended, in whatever way: what it left on files that were zeros may be given up for the next one."""
+    for header in again.marked if again.began else []:
+        marks.leave(header.path, header.size, recording)
 
 
 def named_again(recorded: list[tape_pb2.DiskHeader], overrides: Iterable[Disk]) -> dict[str, Disk]:
@@ -378,12 +394,14 @@ def _needs_zeros(
     give_up: bool,
     ours: bool,
     left: tape_pb2.Fingerprint | None,
+    recording: str,
     force: bool,
 ) -> bool:
     """May (and must) the disk be zeroed for a replay? Raises `DiskError` if it holds something else to keep.
 
     `moved`: it is not where it was in the recording. `give_up`: the user gives up what it holds. `ours`: it is the file
     that the recording made, which held what `left` says (None: unknown, the tape was cut) when the recording ended.
+    What a replay of the same recording has left is nothing to keep either.
     """
     if give_up:
         return True
@@ -392,6 +410,8 @@ def _needs_zeros(
             return True
         if contents.is_zero(header.path, header.size, name=header.name):
             return False
+        if marks.holds(header.path, header.size, recording):
+            return True
         raise DiskError(
             f"disk {header.name!r} ({header.path}) is not empty, and this replay starts from zeros: "
             f"say --disk {header.name}={header.path},fresh to give up what it holds"
@@ -400,6 +420,8 @@ def _needs_zeros(
     if now.digest == header.initial.digest:
         return False
     if ours and (left is None or left.digest == now.digest):
+        return True
+    if header.made and marks.holds(header.path, header.size, recording):
         return True
     if force:
         return False

@@ -49,6 +49,7 @@ from ringtape.settings import (
     checked_seed,
     hash_seed,
     level_of,
+    name_of_recording,
     pickled_arguments,
     program_of,
 )
@@ -407,7 +408,14 @@ def _disks_again(
         return
     seal = reader.find_seal()
     left = {one.disk: one.contents for one in seal.made} if seal is not None else {}
-    with disk_setup.prepared_again(recorded, disks, left, force=force, on_copy=on_copy) as headers:
+    with disk_setup.prepared_again(
+        recorded,
+        disks,
+        left,
+        recording=name_of_recording(reader.header),
+        force=force,
+        on_copy=on_copy,
+    ) as headers:
         yield headers
 
 

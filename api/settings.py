@@ -145,6 +145,11 @@ def _compare(recorded: tape_pb2.Header, found: Named) -> None:
         )
 
 
+def name_of_recording(recorded: tape_pb2.Header) -> str:
+    """What tells a recording from every other: the same for its tape and for the tapes of its replays."""
+    return f"recording of {recorded.started_at_ns} with seed {recorded.seed}"
+
+
 def checked_seed(workers: int, seed: int | None) -> int:
     """The seed, chosen if None; `UsageError` if it or the number of workers cannot be."""
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= WORKERS_MAX:
