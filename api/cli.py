@@ -511,6 +511,39 @@ def dump(
     return look(lambda: print_rows(tape, as_json=json))
 
 
+@tape_app.command(epilog=_TAPE_CODES)
+def plot(
+    tape: TapeArgument,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PAGE",
+            show_default="TAPE with .html",
+            help="The page to write. One that is there is replaced; any other file is refused.",
+        ),
+    ] = None,
+    from_: Annotated[
+        int | None,
+        typer.Option("--from", metavar="ID", min=1, show_default="the first", help="The first request."),
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="ID", min=1, show_default="the last", help="The last request."),
+    ] = None,
+) -> int:
+    """Draw a tape as one HTML page that needs no network.
+
+    Every request of each worker and disk from submission to release, checkpoints, latency and offsets.
+
+    [cyan]ringtape tape plot run.tape -o run.html[/]
+    """
+    from ringtape.tape.plot import print_plot
+
+    return look(lambda: print_plot(tape, output, first_id=from_, last_id=to))
+
+
 def main() -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):

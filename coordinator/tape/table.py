@@ -5,7 +5,7 @@ and the requests that are not released yet, and looks at no row by itself. For t
 `BlockView.runs`; for one row at a time, `iter_rows`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,13 @@ def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Ta
     out. Raises what `TapeReader.blocks` raises, after what was released before the damage; `reader.end` and
     `reader.seal` are set at the end.
     """
+    yield from join(reader.blocks(start))
+
+
+def join(blocks: Iterable[BlockView]) -> Iterator[Table]:
+    """`iter_table` for who looks at the blocks as well: they are taken one by one, and follow one another."""
     waiting = np.zeros(0, dtype=ROW)
-    for block in reader.blocks(start):
+    for block in blocks:
         waiting = np.concatenate((waiting, requests_of(block)))
         _join(waiting, block)
         done = waiting["released_at"] != 0

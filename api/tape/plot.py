@@ -1,0 +1,149 @@
+"""`ringtape tape plot`: a tape as one HTML page that needs nothing else.
+
+Responsible for the page: the tape's requests and checkpoints as columns, what they are of, and the scripts that draw
+them, all in one file. The page asks no network. It never draws: `plot_page/` does, in the browser, with uPlot.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from importlib.resources import files
+from typing import Any
+
+from ringtape.coordinator.tape import BlockView, Position, TapeReader
+from ringtape.coordinator.words import kind_name
+from ringtape.proto import messages_pb2
+from ringtape.proto.errors import TapeDamaged
+from ringtape.settings import StrPath, UsageError
+from ringtape.tape.following import Following, checkpoints_of
+from ringtape.tape.output import new_file
+from ringtape.tape.plot_columns import Gathered, Lane, Stored
+
+_BEGINS_WITH = b"<!doctype html>\n<!-- ringtape tape plot -->\n"
+_STYLES = ("uPlot.min.css", "page.css")
+_SCRIPTS = ("uPlot.iife.min.js", "columns.js", "model.js", "words.js", "painting.js", "charts.js", "page.js")
+
+
+def write_plot(
+    tape_path: StrPath, output_path: StrPath, *, first_id: int | None = None, last_id: int | None = None
+) -> int:
+    """Write a page that shows the requests from `first_id` to `last_id`, or all, and the checkpoints among them.
+
+    Returns how many requests it shows.
+
+    A page that is there is replaced; any other file is not. Raises TapeError, UsageError: a range without requests,
+    more requests than a page can hold, a file that cannot be written. Raises TapeDamaged after the page was written
+    of what is whole.
+    """
+    first, last = first_id or 1, last_id
+    if first < 1 or (last is not None and last < first):
+        raise UsageError(f"no request has an id from {first} to {last}")
+    with (
+        TapeReader.open(tape_path) as reader,
+        new_file(output_path, begins_with=_BEGINS_WITH, what="a page of ringtape tape plot") as file,
+    ):
+        following = _Gathering(reader, first, last)
+        following.gather()
+        gathered = following.gathered
+        requests = gathered.requests
+        if not requests and (first_id is not None or last_id is not None):
+            raise UsageError(f"{os.fspath(tape_path)} has no requests from {first} to {last or 'its end'}")
+        columns, lanes = gathered.stored()
+        facts = _facts(os.fspath(tape_path), reader, following, lanes)
+        _write_page(file.write, facts, columns)
+    if following.damage is not None:
+        raise following.damage
+    return requests
+
+
+def print_plot(
+    tape_path: str, output_path: str | None, *, first_id: int | None = None, last_id: int | None = None
+) -> None:
+    """Write the page, beside the tape if nothing else is said, and say what it is. Raises what `write_plot` raises."""
+    output = output_path or os.path.splitext(tape_path)[0] + ".html"
+    requests = write_plot(tape_path, output, first_id=first_id, last_id=last_id)
+    if os.path.isfile(output):  # not a pipe, which the page went to
+        print(f"{output}: {requests:,} requests, {os.path.getsize(output):,} bytes")
+
+
+class _Gathering(Following):
+    """Follows the tape as far as the page needs it."""
+
+    def __init__(self, reader: TapeReader, first: int, last: int | None) -> None:
+        super().__init__(reader, _start(reader, first))
+        self._first, self._last = first, last
+        self.gathered = Gathered()
+        self.whole = first == 1 and last is None
+
+    def on_block(self, block: BlockView) -> None:
+        """Keeps its checkpoints, up to where the last request was made."""
+        if self._last is None or block.first_id <= self._last:
+            self.gathered.add_checkpoints(checkpoints_of(block))
+
+    def gather(self) -> None:
+        """Reads the tape, until all that is asked for is there."""
+        for table in self.tables():
+            rows = table[table["id"] >= self._first]
+            if self._last is not None:
+                rows = rows[rows["id"] <= self._last]
+            self.gathered.add_requests(rows)
+            if self._last is not None and self.gathered.requests > self._last - self._first:
+                return
+
+
+def _start(reader: TapeReader, first: int) -> Position | None:
+    """Where to begin."""
+    if first == 1:
+        return None
+    try:
+        return reader.seek(request_id=first)
+    except TapeDamaged:
+        return None  # what comes before the damage may have it
+
+
+def _facts(path: str, reader: TapeReader, following: _Gathering, lanes: list[Lane]) -> dict[str, Any]:
+    header = reader.header
+    since_1970 = datetime.timedelta(microseconds=min(header.started_at_ns // 1000, 1 << 56))
+    started = datetime.datetime.fromtimestamp(0, datetime.UTC) + since_1970
+    return {
+        "tape": os.path.basename(path),
+        "program": header.program or "a program without a name",
+        "replay_of": header.replay_of,
+        "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
+        "workers": header.workers,
+        "disks": [disk.name for disk in header.disks],
+        "kinds": {kind: kind_name(kind) for kind in messages_pb2.Kind.values() if kind},
+        "lanes": [lane._asdict() for lane in lanes],
+        "whole": following.whole,
+        "ended": following.ended,
+        "damage": str(following.damage or ""),
+    }
+
+
+def _write_page(write: Any, facts: dict[str, Any], columns: dict[str, Stored]) -> None:
+    page = files("ringtape.tape") / "plot_page"
+
+    def part(name: str) -> bytes:
+        return (page / name).read_bytes()
+
+    def script(id_: str, kind: str, text: str) -> bytes:
+        return f'<script id="{id_}" type="{kind}">{text}</script>\n'.encode()
+
+    body, end = part("page.html").split(b"<!-- scripts -->\n")
+    write(_BEGINS_WITH)
+    write(body.replace(b"/* styles */", b"\n".join(map(part, _STYLES))))
+    write(script("facts", "application/json", _inert(facts)))
+    shapes = {name: stored._replace(text="")._asdict() for name, stored in columns.items()}
+    write(script("shapes", "application/json", _inert(shapes)))
+    for name, stored in columns.items():
+        write(script(f"column-{name}", "application/octet-stream", stored.text))
+    for name in _SCRIPTS:
+        write(b"<script>\n" + part(name) + b"\n</script>\n")
+    write(end)
+
+
+def _inert(value: Any) -> str:
+    """JSON that cannot end the element it is in: names come from the tape."""
+    return json.dumps(value).replace("<", "\\u003c")
