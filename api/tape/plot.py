@@ -109,7 +109,7 @@ def _facts(path: str, reader: TapeReader, following: _Gathering, lanes: list[Lan
     started = datetime.datetime.fromtimestamp(0, datetime.UTC) + since_1970
     return {
         "tape": os.path.basename(path),
-        "program": header.program or "a program without a name",
+        "program": os.path.basename(header.program) or "a program without a name",
         "replay_of": header.replay_of,
         "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
         "workers": header.workers,

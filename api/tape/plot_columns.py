@@ -116,7 +116,7 @@ class Gathered:
         rows["held_ns"] = np.where(free, released - completed, -1)
         for name in ("offset", "length"):
             rows[name] = _bounded(table[name])
-        rows["result"] = np.where(done, table["result"], 0)
+        rows["result"] = np.where(done, np.clip(table["result"], -_EXACT_MAX, _EXACT_MAX), 0)
         for name in ("worker", "disk", "kind"):
             rows[name] = table[name]
         self._requests.add(rows)

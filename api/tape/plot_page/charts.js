@@ -178,7 +178,9 @@ function latencyChart(page, element) {
       buckets = page.latencySingle ? null : bucketsOf(model, view, Math.floor(u.over.clientWidth / BUCKET));
       const empty = [null, null];
       const data = buckets ? [buckets.at, buckets.max, buckets.p99, buckets.p50] : [[view.from, view.to], empty, empty, empty];
-      setBoth(u, view, data, ...rangeOfLatencies(model, start, stop));
+      const [low, high] = rangeOfLatencies(model, start, stop);
+      // What is not drawn needs no room.
+      setBoth(u, view, data, buckets ? Math.max(low, Math.min(high, ...buckets.p50.filter(Boolean)) / 2) : low, high);
     },
     tip: (left, top) => buckets ? tipOfBucket(model, buckets, Math.floor(left / BUCKET)) : nearestRequest(page, u, left, top,
       page.latencySingle ? rowsBetween(model, page.view) : [], (row) => Math.max(model.latency[row], 1)),

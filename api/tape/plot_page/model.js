@@ -33,7 +33,7 @@ function makeModel(columns, facts) {
   model.checkpoints = checkpointsByWorker(columns);
   if (facts.whole) for (const {at} of model.checkpoints.values()) if (at.length) last = Math.max(last, at[at.length - 1]);
   model.first = facts.whole ? 0 : count ? submitted[0] : 0;
-  model.last = Math.max(last, model.first + 1000);
+  model.last = Math.max(last + 1, model.first + 1000); // after all that happened
   for (let row = 0; row < count; row++) {
     // What did not end is drawn to the end.
     model.end[row] = model.released[row] >= 0 ? model.released[row] : model.last;

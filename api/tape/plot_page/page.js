@@ -42,6 +42,7 @@ class Page {
   }
 
   schedule() {
+    document.body.dataset.settled = "no";
     if (!this.frame) this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
   }
 
@@ -69,9 +70,9 @@ class Page {
 
   say() {
     const {model, view} = this, left = model.lanes.length - model.drawn.length;
-    const span = view.to - view.from, unit = timeUnit(view.to);
+    const span = view.to - view.from, unit = timeUnit(view.to), step = 10 ** Math.floor(Math.log10(span / 500));
     document.getElementById("range").textContent =
-      `${momentOf(view.from, span / 1000, unit)} to ${momentOf(view.to, span / 1000, unit)}, ${duration(span)}`;
+      `${momentOf(view.from, step, unit)} to ${momentOf(view.to, step, unit)}, ${duration(span)}`;
     const rows = `${grouped(this.inView)} of ${grouped(model.count)} requests in view`;
     const {lines, strips} = this.checkpoints;
     const marks = strips ? " Checkpoints are counted into the strip above a lane where lines would stand too close." : "";
@@ -91,7 +92,7 @@ class Page {
       : [["p50", "p50"], ["p99", "p99"], ["max", "slowest"]]);
     Object.assign(document.body.dataset, {
       lanes: this.lanesSingle ? "single" : "aggregated", latency: this.latencySingle ? "single" : "aggregated",
-      offsets: this.offsetsSingle ? "single" : "aggregated", requests: this.inView, checkpoints: lines + strips, settled: "no",
+      offsets: this.offsetsSingle ? "single" : "aggregated", requests: this.inView, checkpoints: lines + strips,
     });
   }
 

@@ -35,7 +35,8 @@ function moment(ns) {
 
 // A point in time, as exactly as a stretch of so many nanoseconds asks for; `unit` from `timeUnit`.
 function momentOf(ns, step, [scale, unit]) {
-  const digits = Math.max(0, Math.min(9, Math.ceil(Math.log10(scale / step) - 1e-9)));
+  let digits = 0; // as many as the step has
+  while (digits < 9 && Math.abs(step / scale * 10 ** digits - Math.round(step / scale * 10 ** digits)) > 1e-6) digits++;
   return grouped(ns / scale, digits) + THIN + unit;
 }
 
