@@ -146,15 +146,13 @@ class Tab:
             self.call("Input.dispatchMouseEvent", type="mouseMoved", x=at, buttons=1, **button)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=to_x, **button)
 
-    def screenshot(self, *, height: int | None = None) -> bytes:
-        """A PNG of what is in the window, or of the first so many pixels of the page."""
-        if height is None:
-            return base64.b64decode(self.call("Page.captureScreenshot")["data"])
-        width = self.value("innerWidth")
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        return base64.b64decode(
-            self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
-        )
+    def screenshot(self, *, top: int, height: int) -> bytes:
+        """A PNG of so many pixels of the page, from there on."""
+        clip = {"x": 0, "y": top, "width": self.value("innerWidth"), "height": height, "scale": 1}
+        # The window is resized for what is beyond it.
+        beyond = top + height > self.value("innerHeight")
+        picture = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=beyond)["data"]
+        return base64.b64decode(picture)
 
     @property
     def complaints(self) -> list[str]:

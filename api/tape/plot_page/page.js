@@ -62,8 +62,8 @@ class Page {
     fillPercentiles(model, byKind);
     this.fitDistribution();
     const whole = view.from === model.first && view.to === model.last;
-    note("distribution-note", "", `${whole ? "All" : "Only the"} requests ${whole ? "" : "that were submitted in view "}` +
-      "that completed; share of them that took less than so long. Not aggregated: the table is exact.");
+    note("distribution-note", "", `${whole ? "All requests that completed" : "Those submitted in view that completed"}: ` +
+      "which share of them took less than so long. Not aggregated; the table is exact.");
     try { history.replaceState(null, "", whole ? "#" : `#view=${Math.round(view.from)},${Math.round(view.to)}`); } catch { /* not here */ }
     document.body.dataset.settled = "yes";
   }

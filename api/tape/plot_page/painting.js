@@ -169,13 +169,14 @@ function paintCheckpoints(ctx, model, lane, at, box, colours) {
 // ---- latency, one by one
 
 function paintLatencies(u, model, view, colours) {
-  const {ctx} = u, at = horizontal(u, view), size = 3 * at.ratio;
+  const {ctx} = u, at = horizontal(u, view);
   const start = firstFrom(model.submitted, view.from), stop = firstFrom(model.submitted, view.to);
+  const crowded = stop - start > 3000, size = (crowded ? 3 : 4) * at.ratio;
   ctx.save();
   ctx.beginPath();
   ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
   ctx.clip();
-  ctx.globalAlpha = stop - start > 3000 ? 0.55 : 0.85;
+  ctx.globalAlpha = crowded ? 0.55 : 0.85;
   for (const kind of model.kinds) {
     if (!model.shown[kind]) continue;
     ctx.fillStyle = colours.kinds[kind];
