@@ -29,8 +29,8 @@ KEPT = np.dtype(
     [
         ("id", "<i8"),
         ("submitted_ns", "<i8"),
-        ("kernel_ns", "<i8"),  # from submission to completion; -1 for none
-        ("held_ns", "<i8"),  # from completion to release; -1 for none
+        ("kernel_ns", "<i8"),  # 1 more than it took from submission to completion; 0 for none
+        ("held_ns", "<i8"),  # 1 more than it took from completion to release; 0 for none
         ("offset", "<i8"),
         ("length", "<i8"),
         ("result", "<i8"),
@@ -40,6 +40,16 @@ KEPT = np.dtype(
     ]
 )
 _TOKEN = np.dtype([("at_ns", "<i8"), ("number", "<i8"), ("released", "<i8"), ("worker", "<u2")])
+# Their names on the page, and whether they are stored as differences.
+_COLUMNS = (
+    ("id", "id", True),
+    ("submitted", "submitted_ns", True),
+    ("kernel", "kernel_ns", False),
+    ("held", "held_ns", False),
+    ("offset", "offset", False),
+    ("length", "length", False),
+    ("kind", "kind", False),
+)
 
 
 class Stored(NamedTuple):
@@ -61,10 +71,10 @@ class Lane(NamedTuple):
 
 
 class _Rows:
-    """Rows of one dtype, added until there are too many."""
+    """Rows of one dtype, added until there are too many. They are taken out by columns: never a copy of all."""
 
     def __init__(self, dtype: np.dtype[Any], rows_max: int, what: str) -> None:
-        self._rows = np.zeros(1024, dtype)
+        self._parts = [np.zeros(0, dtype)]
         self._count, self._max, self._what = 0, rows_max, what
 
     def __len__(self) -> int:
@@ -72,23 +82,21 @@ class _Rows:
 
     def add(self, rows: NDArray[Any]) -> None:
         """UsageError when they are too many."""
-        count = self._count + len(rows)
-        if count > self._max:
+        self._count += len(rows)
+        if self._count > self._max:
             raise UsageError(
                 f"there are more than {self._max:,} {self._what}, which is what a page can hold: "
                 "choose a part with --from and --to"
             )
-        if count > len(self._rows):
-            bigger = np.zeros(min(self._max, max(count, 2 * len(self._rows))), self._rows.dtype)
-            bigger[: self._count] = self._rows[: self._count]
-            self._rows = bigger
-        self._rows[self._count : count] = rows
-        self._count = count
+        self._parts.append(rows)
 
-    def sorted(self, *by: str) -> NDArray[Any]:
-        """All of them, by the last column first; there are none left here."""
-        rows, self._rows = self._rows[: self._count], self._rows[:0]
-        return rows[np.lexsort([rows[name] for name in by])]
+    def column(self, name: str) -> NDArray[Any]:
+        """Of all of them, in the order in which they were added."""
+        return np.concatenate([part[name] for part in self._parts])
+
+    def order(self, *by: str) -> NDArray[Any]:
+        """Of all of them by these columns, the last of which comes first."""
+        return np.lexsort([self.column(name) for name in by])
 
 
 class Gathered:
@@ -112,8 +120,8 @@ class Gathered:
         done = table["completed_ns"] >= 0
         free = done & (table["released_at"] > 0)
         rows["id"], rows["submitted_ns"] = _bounded(table["id"]), submitted
-        rows["kernel_ns"] = np.where(done, completed - submitted, -1)
-        rows["held_ns"] = np.where(free, released - completed, -1)
+        rows["kernel_ns"] = np.where(done, completed - submitted + 1, 0)
+        rows["held_ns"] = np.where(free, released - completed + 1, 0)
         for name in ("offset", "length"):
             rows[name] = _bounded(table[name])
         rows["result"] = np.where(done, np.clip(table["result"], -_EXACT_MAX, _EXACT_MAX), 0)
@@ -129,32 +137,27 @@ class Gathered:
         self._tokens.add(rows)
 
     def stored(self) -> tuple[dict[str, Stored], list[Lane]]:
-        """The columns by name, and the lanes; requests by submission, checkpoints by worker. It is empty then."""
-        rows = self._requests.sorted("id", "submitted_ns")
-        both = rows["worker"].astype(np.uint32) << 16 | rows["disk"]
-        lanes, lane = np.unique(both, return_inverse=True)
-        moved = np.isin(rows["kind"], (KIND_READ, KIND_WRITE)) & (rows["kernel_ns"] >= 0)
-        columns = {
-            "id": _stored(rows["id"], delta=True),
-            "submitted": _stored(rows["submitted_ns"], delta=True),
-            "kernel": _stored(rows["kernel_ns"] + 1),
-            "held": _stored(rows["held_ns"] + 1),
-            "offset": _stored(rows["offset"]),
-            "length": _stored(rows["length"]),
-            # Less what was asked for, which is nearly always 0.
-            "result": _stored(rows["result"] - np.where(moved, rows["length"], 0), signed=True),
-            "lane": _stored(lane),
-            "kind": _stored(rows["kind"]),
-        }
-        del rows
-        tokens = self._tokens.sorted("number", "worker")
-        columns |= {
-            "token_worker": _stored(tokens["worker"], delta=True),
-            "token_number": _stored(tokens["number"], delta=True),
-            "token_at": _stored(tokens["at_ns"], delta=True),
-            "token_released": _stored(tokens["released"]),
-        }
+        """The columns by name, and the lanes; requests by submission, checkpoints by worker."""
+        requests = self._requests
+        order = requests.order("id", "submitted_ns")
+        lane_of = (requests.column("worker").astype(np.uint32) << 16 | requests.column("disk"))[order]
+        lanes, lane = np.unique(lane_of, return_inverse=True)
+        columns = {"lane": _stored(lane)}
+        del lane_of, lane
+        for name, column, delta in _COLUMNS:
+            columns[name] = _stored(requests.column(column)[order], delta=delta)
+        columns["result"] = _stored(self._short()[order], signed=True)
+        order = self._tokens.order("number", "worker")
+        for name, delta in (("worker", True), ("number", True), ("at_ns", True), ("released", False)):
+            key = f"token_{name.removesuffix('_ns')}"
+            columns[key] = _stored(self._tokens.column(name)[order], delta=delta)
         return columns, [Lane(int(one) >> 16, int(one) & 0xFFFF) for one in lanes]
+
+    def _short(self) -> NDArray[np.int64]:
+        """The results, those of reads and writes less what they asked for: nearly all are 0 then."""
+        kind, done = self._requests.column("kind"), self._requests.column("kernel_ns") > 0
+        moved = np.isin(kind, (KIND_READ, KIND_WRITE)) & done
+        return self._requests.column("result") - np.where(moved, self._requests.column("length"), 0)
 
 
 def _bounded(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -125,7 +125,15 @@ function tipOfLane(page, u, left, top) {
     const aside = Math.max(0, Math.abs((model.slot[row] + 0.5) * each - up) - each / 2);
     if (aside <= 3 && beside + aside < nearest) { best = row; nearest = beside + aside; }
   }
-  return best === null ? null : tipOfRequest(model, best);
+  return best === null ? tipOfCheckpoint(model, lane.worker, time, reach) : tipOfRequest(model, best);
+}
+
+function tipOfCheckpoint(model, worker, time, reach) {
+  const {at, number, released} = model.checkpoints.get(worker) || {at: []};
+  const next = firstFrom(at, time), nearest = at[next] - time <= time - at[next - 1] || !next ? next : next - 1;
+  if (!(Math.abs(at[nearest] - time) <= reach)) return null;
+  return {title: `checkpoint ${grouped(number[nearest])} of worker ${worker}`,
+    rows: [["at", moment(at[nearest])], ["released", grouped(released[nearest])]]};
 }
 
 function tipOfDepth(page, u, lane, left) {
@@ -143,7 +151,7 @@ function tipOfDepth(page, u, lane, left) {
 function tipOfRequest(model, row) {
   const lane = model.lanes[model.lane[row]], kind = model.facts.kinds[model.kind[row]];
   const rows = [["worker", String(lane.worker)], ["disk", model.facts.disks[lane.disk]]];
-  if (model.kind[row] !== FSYNC) rows.push(["offset", grouped(model.offset[row])], ["length", grouped(model.length[row])]);
+  if (model.kind[row] !== FSYNC) rows.push(["offset", inBytes(model.offset[row])], ["length", inBytes(model.length[row])]);
   rows.push(
     ["result", resultWords(model, row)], ["submitted", moment(model.submitted[row])],
     ["completed", moment(model.completed[row])], ["released", moment(model.released[row])],

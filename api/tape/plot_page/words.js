@@ -50,11 +50,14 @@ function bytes(value) {
   return grouped(scaled, digits) + THIN + unit;
 }
 
+function inBytes(value) { return grouped(value) + THIN + "B"; }
+
 function resultWords(model, row) {
   if (!(model.latency[row] >= 0)) return "none: it did not complete";
   const result = model.result[row];
   if (result < 0) return `failed: ${ERRNO[-result] || "errno " + -result}`;
-  return result === model.length[row] || model.kind[row] > 2 ? grouped(result) : `${grouped(result)} (short)`;
+  if (model.kind[row] > 2) return grouped(result);
+  return inBytes(result) + (result === model.length[row] ? "" : " (short)");
 }
 
 // 1, 2 and 5 times powers of ten between two numbers; plain steps where that is too few, powers alone if too many.

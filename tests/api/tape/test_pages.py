@@ -155,7 +155,7 @@ def test_a_page_shows_its_requests(chromium: Browser, tmp_path: Path) -> None:
 
     tab.move_to(*point(tab, "lanes", 2 * MS, 20))
     assert text(tab, "tip").startswith(
-        "request 1: read worker 0 disk disk0 offset 1 048 576 length 8 192 result 8 192 "
+        "request 1: read worker 0 disk disk0 offset 1 048 576 B length 8 192 B result 8 192 B "
         "submitted 1.000000 ms completed 3.000000 ms released 4.000000 ms latency 2 ms held 1 ms".replace(
             " 2 ms", " 2.00 ms"
         ).replace(" 1 ms", " 1.00 ms")
@@ -168,7 +168,9 @@ def test_a_page_shows_its_requests(chromium: Browser, tmp_path: Path) -> None:
     assert "request 3: fsync" in text(tab, "tip")
     assert "result none: it did not complete" in text(tab, "tip")
     tab.move_to(*point(tab, "lanes", 9.5 * MS, 20))
-    assert "result 100 (short)" in text(tab, "tip")
+    assert "result 100 B (short)" in text(tab, "tip")
+    tab.move_to(*point(tab, "lanes", 4 * MS + 10, 2))
+    assert text(tab, "tip") == "checkpoint 1 of worker 0 at 4.000000 ms released 1"
     tab.move_to(*point(tab, "lanes", 4.5 * MS, 20))
     assert tab.value("document.getElementById('tip').hidden")
     tab.move_to(*point(tab, "offsets", 1 * MS, 8))
