@@ -70,13 +70,14 @@ class Page {
 
   say() {
     const {model, view} = this, left = model.lanes.length - model.drawn.length;
+    const leftOut = model.count - model.drawn.reduce((sum, lane) => sum + lane.rows.length, 0);
     const span = view.to - view.from, unit = timeUnit(view.to), step = 10 ** Math.floor(Math.log10(span / 500));
     document.getElementById("range").textContent =
       `${momentOf(view.from, step, unit)} to ${momentOf(view.to, step, unit)}, ${duration(span)}`;
     const rows = `${grouped(this.inView)} of ${grouped(model.count)} requests in view`;
     const {lines, strips} = this.checkpoints;
     const marks = strips ? " Checkpoints are counted into the strip above a lane where lines would stand too close." : "";
-    const lanes = left ? ` ${left} lanes with fewer requests are not drawn.` : "";
+    const lanes = left ? ` ${grouped(left)} lanes with fewer requests, ${grouped(leftOut)} in all, are not drawn here.` : "";
     note("lanes-note", this.lanesSingle ? "Every request" : "Aggregated", (this.lanesSingle
       ? `${rows}, each drawn: solid in the kernel, pale until it was released.`
       : `${rows}; heights are how many of a lane were in flight, on average over each pixel column. ` +

@@ -234,6 +234,19 @@ def test_whatever_is_on_a_tape_can_be_drawn(chromium: Browser, tmp_path: Path) -
     assert text(tab, "trouble") == "There are no requests on this tape."
 
 
+def test_of_many_lanes_the_page_says_which_it_leaves_out(chromium: Browser, tmp_path: Path) -> None:
+    workers = 300
+    calls: list[Call] = []
+    for worker in range(workers):
+        rows = tuple(Request(READ, 0, 0, 4096 * i, 4096, 0, 0) for i in range(2 if worker % 6 else 1))
+        calls.append(Requests(worker, rows, worker * MS))
+    write(tmp_path / "wide.tape", make_header(workers=workers, disks=1), calls)
+    write_plot(tmp_path / "wide.tape", tmp_path / "wide.html")
+    tab = opened(chromium, tmp_path / "wide.html")
+    assert tab.value("ringtapePlot.model.drawn.length") == 256
+    assert "44 lanes with fewer requests, 44 in all, are not drawn here." in text(tab, "lanes-note")
+
+
 def test_a_real_recording_in_light_and_dark(chromium: Browser, tmp_path: Path) -> None:
     (tmp_path / "phases.py").write_text(PROGRAM)
     disks = ["data=data.img,size=16M", "log=log.img,size=16M"]
