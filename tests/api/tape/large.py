@@ -20,7 +20,7 @@ from ringtape.coordinator.tape import TapeWriter
 from ringtape.proto import messages_pb2, tape_pb2
 
 REQUESTS = 1_000_000
-MEMORY_MIB_MAX = 512
+MEMORY_MIB_MAX = 256
 
 _READ, _WRITE = messages_pb2.KIND_READ, messages_pb2.KIND_WRITE
 _DISK_BYTES = 8 << 30
