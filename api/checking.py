@@ -135,7 +135,7 @@ def check(
         while difference is None and number < runs:
             number += 1
             difference = _replay(
-                number, program, tape, prepared, quiet, stall_timeout_s=stall_timeout_s, on_replay=on_replay
+                number, program, tape, quiet, stall_timeout_s=stall_timeout_s, on_replay=on_replay
             )
         if difference is not None and (keep is None or prepared.copied):
             remove.pop_all()  # what repeats it is in there
@@ -147,7 +147,6 @@ def _replay(
     number: int,
     program: Program,
     tape: str,
-    disks: CheckDisks,
     console: Console,
     *,
     stall_timeout_s: float,
@@ -157,15 +156,13 @@ def _replay(
         conditions = conditions_of(reader.header, reader.find_seal(), number)
     if on_replay is not None:
         on_replay(number, conditions.text)
-    disks.put_back()
     try:
         replay(tape, program, disturb=number, stall_timeout_s=stall_timeout_s, console=console)
     except RingtapeError as error:
         # A digest that is another one is said by the root of the errors itself.
         if not isinstance(error, Divergence | Stalled | WorkerDied) and type(error) is not RingtapeError:
             raise
-        again = f"ringtape replay {shlex.quote(tape)} --disturb {number}"
-        repeat = " && ".join(filter(None, (disks.put_back_command(), again)))
+        repeat = f"ringtape replay {shlex.quote(tape)} --disturb {number}"
         return Difference(number, conditions.text, error, repeat)
     return None
 

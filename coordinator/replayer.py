@@ -155,13 +155,16 @@ class Replayer:
         if inspection is None or not inspection.reached:
             return False
         # Whoever stands in the debugger is left to it.
-        under_way = inspection.standing or any(state.in_flight() for state in self._workers)
-        if inspection.quit or not under_way:
+        if inspection.quit or not (inspection.standing or self._under_way()):
             more = self._run is not None or self.damage is not None
             self.damage = None  # the tape is whole as far as it was replayed
             self.stopped = f"stopped {inspection.reached}; the tape {'goes on' if more else 'ends there too'}"
             self.done = True
         return True
+
+    def _under_way(self) -> bool:
+        """Is there a request that the tape has come to and that has not completed?"""
+        return any(state.in_flight() for state in self._workers)
 
     def _next_run(self) -> None:
         self._run = next(self._runs, None)

@@ -274,6 +274,20 @@ def test_every_request_that_touches_a_watched_range_has_a_breakpoint(
     assert session.end().count("is about to make") == 0
 
 
+def test_an_offline_replay_needs_no_disk_to_stand_still(folder: Path, sessions: list[Typed]) -> None:
+    disk = Disk("a", folder / "full.img", size="64K", fresh=True)
+    full = folder / "full.tape"
+    ringtape.record(
+        f"{folder / 'cmd.py'}:blocking", disks=[disk], tape=full, data="full"
+    ).raise_for_failures()
+    (folder / "full.img").unlink()
+    session = start(sessions, folder, SCRIPT, "replay", "full.tape", "--offline", "--break", "3")
+    assert "cmd.py(26)blocking()\n" in session.until(PROMPT)
+    assert "\n1\n" in session.type("p total")
+    session.type("c", then="exact: same digest as the recording\n")
+    session.end()
+
+
 def test_a_stop_waits_for_whoever_stands_in_the_debugger(folder: Path, sessions: list[Typed]) -> None:
     words = ("replay", "blocking.tape", "--break", "2", "--until", "2")
     session = start(sessions, folder, SCRIPT, *words)

@@ -196,6 +196,26 @@ def test_a_watched_range_is_what_the_disk_holds(tmp_path: Path) -> None:
         assert [(one.before, one.after) for one in told] == digests
 
 
+def test_an_offline_replay_can_be_looked_into_as_well(tmp_path: Path) -> None:
+    disks = [Disk(name, tmp_path / f"{name}.img", size=16 * BLOCK, fresh=True) for name in "ab"]
+    tape = tmp_path / "run.tape"
+    ringtape.record(inspected.touches, disks=disks, tape=tape, data="full").raise_for_failures()
+    there: list[WatchedRequest] = []
+    offline: list[WatchedRequest] = []
+    watch = [f"a:{BLOCK}:{2 * BLOCK}"]
+    ringtape.replay(tape, watch=watch, on_watched=there.append)
+    (tmp_path / "a.img").unlink()
+    result = ringtape.replay(tape, offline=True, watch=watch, on_watched=offline.append)
+    assert result.ended == "finished"
+    # What the disk held is not known until all of it has been read: the second read does that.
+    assert [one.request for one in offline] == [one.request for one in there]
+    assert [one.result for one in offline] == [one.result for one in there]
+    assert [one.after for one in offline] == [None, *(one.after for one in there[1:])]
+    assert [one.before for one in offline] == [None, None, *(one.before for one in there[2:])]
+    assert ringtape.replay(tape, offline=True, until=5).requests == 5
+    assert ringtape.replay(tape, offline=True, until="checkpoint:0:2").checkpoints == 2
+
+
 @pytest.mark.parametrize("until", [None, 9])
 def test_on_a_shared_disk_ids_are_the_order_of_what_it_holds(until: int | None, tmp_path: Path) -> None:
     disk = Disk("a", tmp_path / "a.img", size=4 * BLOCK, fresh=True)
