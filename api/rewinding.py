@@ -122,7 +122,7 @@ def changed_ranges(reader: TapeReader, headers: disk_setup.Prepared, *, force: b
             if undo.disk in compared:
                 view = memory[: len(undo.data)]
                 contents.read_all(compared[undo.disk], view, undo.offset, header.name, header.path)
-                if undo.data != view:
+                if bytearray(undo.data) != view:  # with memcmp; bytes would go one by one
                     raise DiskError(
                         f"disk {header.name!r} ({header.path}) does not hold at byte {undo.offset} what it held when "
                         "the recording began: put it back with `ringtape rewind`"

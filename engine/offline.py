@@ -117,6 +117,8 @@ class OfflineQueue:
                     raise FramingError(f"request {sequence} returned {result} bytes, and {len(data)} came")
                 slot: Any = Memory(memoryview(data))
                 request.slot = slot
+                if request.aligned and result < request.length:
+                    request.blank_rest()
             if self.watched is not None:
                 read = data_of(request) if request.kind is Kind.READ and result > 0 else None
                 self.watched.completed(request, read)

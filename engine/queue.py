@@ -283,10 +283,8 @@ class RequestQueue:
             request.memory = None
         else:
             request.result = result
-        if request.memory is not None and request.kind is Kind.READ and result < request.length:
-            # What the kernel did there, it need not do again.
-            rest = request.memory[0][max(result, 0) :]
-            rest[:] = bytes(len(rest))
+        if request.aligned and result < request.length:
+            request.blank_rest()
         request.completed = True
         self.completed += 1
         self.active -= 1

@@ -117,6 +117,12 @@ class Request:
         """Does it change what a later read sees?"""
         return self.kind in (Kind.WRITE, Kind.WRITE_ZEROES, Kind.DISCARD)
 
+    def blank_rest(self) -> None:
+        """Zero what a read straight into the program's memory did not fill: the kernel may do other things there."""
+        assert self.target is not None
+        rest = self.target[max(self.result, 0) :]
+        rest[:] = bytes(len(rest))
+
     def error(self, request_id: int | None, disk: str) -> RequestError:
         """The exception for its failed result."""
         errno = -self.result

@@ -22,8 +22,9 @@ from ringtape.proto.ranges import BlockSet
 # Sequence numbers of reads that are not the program's begin here.
 OWN_FIRST = 1 << 62
 PIECE_BYTES_MAX = 1 << 20
-# Pieces that are read, or told and not on the tape yet: bounds memory, and what waits in the link.
-PIECES_MAX = 8
+# Pieces that are read, or told and not on the tape yet: bounds memory, what waits in the link, and what is in the
+# kernel beside the requests of the program, for which the completion ring has room.
+PIECES_MAX = 24
 
 
 class Queue(Protocol):

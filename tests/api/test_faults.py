@@ -164,6 +164,7 @@ def test_a_read_that_was_cut_short_is_as_short_again(tmp_path: Path) -> None:
         faulty.shrinks,
         disks=[Disk("a", file)],
         arguments=[10 * BLOCK + 1000, str(file)],
+        data="full",
         tape=tmp_path / "tape",
     )
     one, beyond, count, buffer = recorded.returns[0]
@@ -171,6 +172,7 @@ def test_a_read_that_was_cut_short_is_as_short_again(tmp_path: Path) -> None:
     assert buffer == bytes(4 * BLOCK)
     again = replayed(tmp_path / "tape", tmp_path / "healthy.img")
     assert (again.digest, again.returns) == (recorded.digest, recorded.returns)
+    assert ringtape.replay(tmp_path / "tape", offline=True).digest == recorded.digest, "without any disk too"
 
 
 @needs_loop_devices
