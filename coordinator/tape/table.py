@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import COMPLETIONS, REQUESTS, TOKENS
 from ringtape.coordinator.tape.reader import Position, TapeReader
 from ringtape.coordinator.tape.runs import BlockView
@@ -65,7 +64,7 @@ def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Ta
 def requests_of(block: BlockView) -> Table:
     """The block's requests, without what came of them."""
     tables = block.tables
-    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    layout = tables.layout
     rows = np.zeros(block.request_count, dtype=ROW)
     slot = layout.worker_of(REQUESTS)
     rows["id"] = np.arange(block.first_id, block.first_id + len(rows), dtype=np.uint64)
@@ -93,7 +92,7 @@ def requests_of(block: BlockView) -> Table:
 def _join(rows: Table, block: BlockView) -> None:
     """Fills in what the block says about the rows, which are in the order of their ids."""
     tables = block.tables
-    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    layout = tables.layout
     place, known = _places(rows["id"], block.completed_ids)
     rows["result"][place] = np.frombuffer(tables.result, dtype="<i8")[known]
     if tables.completion_digest:

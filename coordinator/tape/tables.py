@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
 from ringtape.coordinator.tape.frames import Problem
+from ringtape.coordinator.tape.layout import Layout
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 
 U8, U16, U32, U64, I64 = (np.dtype(name) for name in ("u1", "<u2", "<u4", "<u8", "<i8"))
@@ -94,6 +95,7 @@ def parse(payload: bytes, message: MessageT) -> MessageT:
 class Tables:
     """The columns of one block, checked. The arrays are views of the block's bytes."""
 
+    layout: Layout
     first_id: int
     first_token: int
     run_table: Column
@@ -123,8 +125,8 @@ class Tables:
     notes: tuple[messages_pb2.Note, ...]
 
     @classmethod
-    def of(cls, block: tape_pb2.Block, shape: Shape) -> "Tables":
-        """The checked columns of a block. Raises Problem."""
+    def of(cls, block: tape_pb2.Block, shape: Shape, layout: Layout | None = None) -> "Tables":
+        """The checked columns of a block; `layout` is that of its runs, if it is known. Raises Problem."""
         table, worker, count, ns = _runs(block, shape)
         counts = {number: int(count[table == number].sum(dtype=np.uint64)) for number in range(1, 5)}
         if sum(counts.values()) > BLOCK_ROWS_LIMIT:
@@ -139,6 +141,7 @@ class Tables:
         _check_completions(completions, counts[tape_pb2.TABLE_COMPLETIONS], shape)
         clock, deadline, mode, released, order, delivered = _tokens(tokens, counts[tape_pb2.TABLE_TOKENS])
         return cls(
+            layout=Layout(table, worker, count) if layout is None else layout,
             first_id=block.first_id,
             first_token=block.first_token,
             run_table=table,
