@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ringtape.coordinator.tape.frames import Limit, Problem
 from ringtape.coordinator.tape.layout import Before, Layout, Rows, Values, changes
+from ringtape.coordinator.tape.queues import take_by_place
 from ringtape.coordinator.tape.tables import Tables
 from ringtape.proto import tape_pb2
 
@@ -182,7 +183,7 @@ class Ledger:
         start = np.searchsorted(worker, number)  # of each token's worker, in the queue
         if len(tables.order):
             places = _places(tables.order.astype(np.int64), released, waits, number)
-            taken = _take_by_place(places, released, start, worker)
+            taken = take_by_place(places, released, start, worker)
         else:
             taken = np.repeat(start + gone, released) + _within(released)
         is_left = np.ones(len(ids), dtype=bool)
@@ -245,28 +246,6 @@ def _places(order: Rows, released: Rows, waits: Rows, number: Rows) -> Rows:
         worker = np.repeat(number, released)[np.flatnonzero(beyond)[0]]
         raise Problem(f"it releases a completion of worker {worker} from beyond the end of its queue")
     return order
-
-
-def _take_by_place(places: Rows, released: Rows, start: Rows, worker: Rows) -> Rows:
-    """Which rows of the queues each token takes, one after another: the slow way, for orders that need it."""
-    queues: dict[int, list[int]] = {}
-    taken: list[int] = []
-    stop = 0
-    ends = np.append(np.flatnonzero(np.diff(worker)) + 1, len(worker))
-    for count, first in zip(released.tolist(), start.tolist(), strict=True):
-        if not count:
-            continue
-        if first not in queues:
-            queues[first] = list(range(first, int(ends[np.searchsorted(ends, first, side="right")])))
-        queue = queues[first]
-        of_token = places[stop : stop + count]
-        stop += count
-        # A tail of zeros is one slice.
-        one_by_one = int(np.flatnonzero(of_token)[-1]) + 1 if of_token.any() else 0
-        taken.extend(queue.pop(place) for place in of_token[:one_by_one].tolist())
-        taken.extend(queue[: count - one_by_one])
-        del queue[: count - one_by_one]
-    return np.array(taken, dtype=np.int64)
 
 
 def _check_covers(tables: Tables, layout: Layout, before: Before) -> None:

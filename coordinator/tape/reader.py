@@ -96,6 +96,7 @@ class TapeReader:
         self._file, self.being_written = _open(path)
         self.seal: tape_pb2.Seal | None = None
         self.end: TapeEnd | None = None  # None until `blocks` has come to the end
+        self._snapshots: int | None = None  # of the index, once it has come by
         self._totals = Totals(0, 0, 0)
         #: Should `blocks` look into undo frames? Else it holds their checksums and passes over them.
         self.checks_undo = False
@@ -203,7 +204,7 @@ class TapeReader:
 
     def follow(self, start: Position | None = None) -> Iterator[tuple[Ledger, BlockView]]:
         """Like `blocks`, each with the ledger after it, which goes on with the next."""
-        self.seal, self.end = None, None
+        self.seal, self.end, self._snapshots = None, None, None
         self.file_bytes = os.fstat(self._file.fileno()).st_size
         ledger, number, offset = Ledger(self._shape.workers), 1, self.first_block
         if start is not None:
@@ -278,12 +279,18 @@ class TapeReader:
     def _take(self, frame: frames.Frame, ledger: Ledger, number: int, offset: int) -> BlockView | None:
         """What the frame holds: a block, or the seal, which is kept, or something to skip."""
         if frame.type == FrameType.BLOCK or (frame.type == FrameType.PACKED and self.version > 1):
+            if self._snapshots is not None:
+                raise Problem("it is a block after the index")
             tables, before = self.tables_of(frame)
             return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
         if frame.type == FrameType.CONTENTS and self.version > 2:
             if not self._shape.contents:
                 raise Problem("it has contents, and its header names a data level that keeps none")
             ledger.contents += self.contents.take(frame, offset, ledger.contents + 1)
+        if frame.type == FrameType.INDEX and self.version > 1:
+            if self._snapshots is not None:
+                raise Problem("it has a second index")
+            self._snapshots = len(parse(frames.unpack(frame), tape_pb2.Index()).snapshots)
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -296,6 +303,8 @@ class TapeReader:
                 raise Problem(f"its seal counts {seal.undos} undo frames, and it has {self._last_undo}")
             if seal.contents != ledger.contents:
                 raise Problem(f"its seal counts {seal.contents} contents, and it holds {ledger.contents}")
+            if seal.snapshots and seal.snapshots != self._snapshots:
+                raise Problem(f"its index is missing, which should have {seal.snapshots} snapshots")
             if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal

@@ -45,20 +45,26 @@ ROW = np.dtype(
 def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Table]:
     """The requests of the tape as arrays of `ROW`, each with the block that released it, by id within an array.
 
-    The last array holds those that were never released. From `start` on, requests that were made before it are left
+    The last arrays hold those that were never released. From `start` on, requests that were made before it are left
     out. Raises what `TapeReader.blocks` raises, after what was released before the damage; `reader.end` and
     `reader.seal` are set at the end.
     """
     waiting = np.zeros(0, dtype=ROW)
+    made: list[Table] = []  # by blocks in which nothing completed
     for block in reader.blocks(start):
-        waiting = np.concatenate((waiting, requests_of(block)))
+        made.append(requests_of(block))
+        if not len(block.completed_ids) and not len(block.released_ids):
+            continue
+        waiting = np.concatenate((waiting, *made))
+        made.clear()
         _join(waiting, block)
         done = waiting["released_at"] != 0
         if done.any():
             yield waiting[done]
             waiting = waiting[~done]
-    if len(waiting):
-        yield waiting
+    for rows in (waiting, *made):
+        if len(rows):
+            yield rows
 
 
 def requests_of(block: BlockView) -> Table:
