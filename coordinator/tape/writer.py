@@ -247,7 +247,7 @@ class TapeWriter:
         sealed.contents = self._contents.count
         index = self._index.finish()
         if index is not None:
-            sealed.snapshots = len(index.snapshots)
+            sealed.snapshots, sealed.index_offset = len(index.snapshots), self._whole_bytes
             self._write(self._encoder.encode(frames.FrameType.INDEX, index.SerializeToString()))
         self._write(self._encoder.encode(frames.FrameType.SEAL, sealed.SerializeToString()))
         self._synced(os.fsync, "it may not survive a power failure")
