@@ -173,6 +173,7 @@ def plain_block(payload: bytes) -> Block:
     ):
         block.columns[name] = numbers(one(tokens, number, b""), form)
     block.columns["order"] = numbers(one(tokens, 5, b""), "I")
+    block.columns["delivered"] = numbers(one(tokens, 6, b""), "I") or [0] * len(block.columns["mode"])
     block.notes = [parsed(note) for note in message.get(10, [])]
     return block
 
@@ -289,6 +290,7 @@ def unpack_tokens(block: Block, message: Message) -> None:
     ]
     order = one(message, 6, b"")
     columns["order"] = numbers(part(order)[0], "I") if order else []
+    columns["delivered"] = stored(one(message, 7, b""), len(rows))
 
 
 Row = tuple[Any, ...]
@@ -356,13 +358,11 @@ class Tape:
     ) -> None:
         self.tokens += 1
         worker.tokens += 1
-        clock, deadline, mode, count = (
-            next(columns[name]) for name in ("clock", "deadline", "mode", "released")
-        )
+        names = ("clock", "deadline", "mode", "released", "delivered")
+        clock, deadline, mode, count, delivered = (next(columns[name]) for name in names)
         released = tuple(worker.waiting.pop(next(columns["order"]) if ordered else 0) for _ in range(count))
-        self.rows.append(
-            ("token", self.tokens, number, worker.tokens, mode, clock, deadline, released, at_ns)
-        )
+        when = (mode, clock, deadline)
+        self.rows.append(("token", self.tokens, number, worker.tokens, *when, released, delivered, at_ns))
 
     def digest(self) -> str:
         """Of the run."""
@@ -373,6 +373,7 @@ class Tape:
 
     def _digest_of(self, number: int) -> bytes:
         streams = [xxhash.xxh3_128() for _ in range(12)]
+        messages = None
         requests = tokens = notes = released_count = 0
         results: dict[int, tuple[int, int, int | None]] = {}
         for row in (row for row in self.rows if row[2 if row[0] != "note" else 1] == number):
@@ -392,11 +393,14 @@ class Tape:
                     streams[8].update(struct.pack("<q", result))
                     streams[9].update(b"" if digest is None else struct.pack("<Q", digest))
                 streams[10].update(struct.pack("<5Q", row[3], row[5], requests, notes, len(row[7])))
+                if row[8]:
+                    messages = messages or xxhash.xxh3_128()
+                    messages.update(struct.pack("<2Q", row[3], row[8]))
             else:
                 notes += 1
                 streams[11].update(note_bytes(row[3], requests))
         counts = struct.pack("<4Q", requests, tokens, notes, released_count)
-        return counts + b"".join(stream.digest() for stream in streams)
+        return counts + b"".join(stream.digest() for stream in (*streams, messages) if stream is not None)
 
 
 def note_bytes(note: Message, requests: int) -> bytes:
@@ -406,6 +410,12 @@ def note_bytes(note: Message, requests: int) -> bytes:
     elif 3 in note:
         captured = parsed(note[3][-1])
         letter, values = b"c", [one(captured, 1, b""), one(captured, 2, b""), bytes((one(captured, 3, 0),))]
+    elif 5 in note:
+        sent = parsed(note[5][-1])
+        numbers_sent = (struct.pack("<Q", one(sent, number, 0)) for number in (1, 2))
+        letter, values = b"s", [*numbers_sent, one(sent, 3, b"")]
+    elif 6 in note:
+        letter, values = b"b", [note[6][-1]]
     else:
         outcome = parsed(note[4][-1])
         raised = bytes((one(outcome, 3, 0),))

@@ -16,7 +16,7 @@ from ringtape.coordinator.tape.bits import ColumnPacker, Encoding
 from ringtape.proto import tape_pb2
 from tests.coordinator.tape import independent
 from tests.coordinator.tape.making import Requests, make_header, make_run, without_digests, write
-from tests.programs import kept
+from tests.programs import kept, sharing
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -38,7 +38,8 @@ def ours(path: Path) -> tuple[list[tuple[Any, ...]], TapeReader]:
                     )
                 case TokenRow():
                     when = (row.mode, row.clock_ns, row.deadline_ns)
-                    rows.append(("token", row.number, row.worker, row.checkpoint, *when, row.ids, row.at_ns))
+                    what = (row.number, row.worker, row.checkpoint)
+                    rows.append(("token", *what, *when, row.ids, row.delivered, row.at_ns))
                 case NoteRow():
                     note = independent.parsed(row.note.SerializeToString())
                     rows.append(("note", row.worker, row.checkpoint, note, row.at_ns))
@@ -99,10 +100,12 @@ def test_made_tapes_in_every_encoding(way: Encoding, tmp_path: Path, monkeypatch
     check(tmp_path / "t")
 
 
-@pytest.mark.parametrize("data", ["digest", "order"])
-def test_recordings_with_the_digest_of_their_run(data: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "data"), [(kept.main, "digest"), (kept.main, "order"), (sharing.talk, "digest")]
+)
+def test_recordings_with_the_digest_of_their_run(program: Any, data: Any, tmp_path: Path) -> None:
     disks = [ringtape.Disk("a", tmp_path / "a.img", size="1M")]
     recorded = ringtape.record(
-        kept.main, disks=disks, workers=2, arguments="some", tape=tmp_path / "t", data=data
+        program, disks=disks, workers=2, arguments="some", tape=tmp_path / "t", data=data
     )
     assert check(tmp_path / "t").digest() == recorded.digest
