@@ -70,6 +70,14 @@ class Data(enum.StrEnum):
     FULL = "full"
 
 
+class TapeSync(enum.StrEnum):
+    """When a recording waits for the tape's device."""
+
+    NONE = "none"
+    BLOCK = "block"
+    CHECKPOINT = "checkpoint"
+
+
 class Overlap(enum.StrEnum):
     """What happens to requests of a worker that overlap."""
 
@@ -214,6 +222,14 @@ def record(
             "--output", "-o", metavar="TAPE", help="The tape to write; one that is there is replaced."
         ),
     ] = "run.tape",
+    tape_sync: Annotated[
+        TapeSync,
+        typer.Option(
+            "--tape-sync",
+            help="When to wait until the tape is on its device, which a power failure leaves as it is: when it is "
+            "sealed, after each block as well, or before a program gets what a checkpoint released.",
+        ),
+    ] = TapeSync.NONE,
     data: DataOption = Data.DIGEST,
     overlap: OverlapOption = Overlap.ORDER,
     json: JsonOption = False,
@@ -235,6 +251,7 @@ def record(
             seed=seed,
             arguments=list(args or []),
             tape=output,
+            tape_sync=tape_sync.value,
             data=data.value,
             overlap=overlap.value,
             console=shown,

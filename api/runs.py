@@ -45,8 +45,10 @@ from ringtape.settings import (
     Program,
     Setting,
     StrPath,
+    TapeSync,
     UsageError,
     checked_seed,
+    checked_sync,
     hash_seed,
     level_of,
     name_of_recording,
@@ -136,6 +138,7 @@ def record(
     seed: int | None = None,
     arguments: Any = None,
     tape: StrPath = "run.tape",
+    tape_sync: TapeSync = "none",
     data: Data = "digest",
     overlap: Overlap = "order",
     console: Console | None = None,
@@ -150,6 +153,9 @@ def record(
         seed: of `io.random` and of Python's hashes; chosen and put on the tape if None.
         arguments: what the program finds as `io.arguments`; anything that can be pickled.
         tape: the file to write; a tape that is there is replaced, any other file is refused.
+        tape_sync: what of the tape is on its device, whatever happens to the machine: "none" leaves it to the kernel,
+            which gets what the program did 100 ms later at the latest, and waits for the device once, when the tape
+            is sealed; "block" waits after each block; "checkpoint" before a program gets what a checkpoint released.
         data: "digest" keeps a digest of what each request read or wrote, so that a replay that reads other data is
             found out; "order" does not; "full" keeps the data too, once where it repeats, so that a replay can do
             without the disks.
@@ -171,7 +177,7 @@ def record(
     """
     refuse_in_worker()
     seed = checked_seed(workers, seed)
-    level = level_of(data)
+    level, sync = level_of(data), checked_sync(tape_sync)
     found = named(program)
     _check_ring()
     on_copy = console.on_copy if console is not None else None
@@ -184,7 +190,7 @@ def record(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
         header = setting.header(level, repr(arguments))
-        writer = TapeWriter(tape, header)
+        writer = TapeWriter(tape, header, sync=sync)
         journal = Journal(writer, workers)
         checker = _checker(len(headers), workers, level)
         recorder = Recorder(

@@ -25,6 +25,7 @@ Program = Callable[..., Any] | str
 StrPath = str | os.PathLike[str]
 Data = Literal["order", "digest", "full"]
 Overlap = Literal["order", "race"]
+TapeSync = Literal["none", "block", "checkpoint"]
 
 _LEVELS = {
     "order": messages_pb2.DATA_LEVEL_ORDER,
@@ -166,6 +167,13 @@ def level_of(data: str) -> int:
     if data not in _LEVELS:
         raise UsageError(f"data {data!r} must be one of: {', '.join(_LEVELS)}")
     return _LEVELS[data]
+
+
+def checked_sync(tape_sync: TapeSync) -> TapeSync:
+    """When the tape is synced; `UsageError` if that cannot be."""
+    if tape_sync not in ("none", "block", "checkpoint"):
+        raise UsageError(f"tape_sync {tape_sync!r} must be one of: none, block, checkpoint")
+    return tape_sync
 
 
 def pickled_arguments(arguments: Any) -> bytes:

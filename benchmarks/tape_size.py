@@ -1,7 +1,8 @@
 """How many bytes a request takes on a tape, beside how many it would have to take.
 
 `python -m ringtape.benchmarks.tape_size` writes tapes at level `order` through `TapeWriter`, from made-up messages
-(see `tapes`) and, where it is at hand, from a real trace, and prints whole file sizes. `--requests` sets how many.
+(see `tapes`) and, where it is at hand, from a real trace (`--trace`, a gzip in blkreplay's format), and prints whole
+file sizes. `--requests` sets how many.
 Where the kernel has io_uring it makes recordings as well, of the program in `tape_recording` on a sparse file in
 `--folder`: what they take depends on the disk, and there is no bound to tell.
 
@@ -94,11 +95,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Bytes a request on a tape, whole file, level `order`.")
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="on a file system that takes O_DIRECT")
+    parser.add_argument("--trace", type=Path, default=tapes.TRACE)
     given = parser.parse_args()
     count = given.requests
     loads = [tapes.random_reads(count), tapes.sequential_reads(count)]
-    if tapes.TRACE.exists():
-        loads.append(tapes.trace_load())
+    if given.trace.exists():
+        loads.append(tapes.trace_load(given.trace))
     missed = False
     print("bytes a request             target   bound    tape")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:

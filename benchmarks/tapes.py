@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ringtape.coordinator.tape import TapeWriter
 from ringtape.proto import messages_pb2, tape_pb2
 
-TRACE = Path("/work/shared/traces/linux-mysql.load.gz")
+# Not ours to hand on: beside the repository where there is one.
+TRACE = Path(__file__).resolve().parents[2] / "shared" / "traces" / "linux-mysql.load.gz"
 # How far the times of a message spread, evenly: from the message before to the submission, from there to the
 # completions (for each), from those to the token.
 SUBMIT_SPREAD_NS = 10_000
@@ -130,10 +131,10 @@ def header_of(load: Load) -> tape_pb2.Header:
 
 def give(tape: TapeWriter, messages: Iterator[Step] | list[Step]) -> None:
     """Writes the messages, as the recorder would: blocks close by size, and 100 ms after their first row."""
-    for step in messages:
-        if step.requests is not None:
-            tape.requests(0, step.requests, step.requests_count, step.requests_ns)
-        if step.completions is not None:
-            tape.completions(0, step.completions, step.completions_count, step.completions_ns)
-        tape.token(0, step.token_ns, 0, 0, step.completions_count, None, step.token_ns)
-        tape.flush_due(step.token_ns)
+    for requests, made, requests_ns, completions, done, completions_ns, _, token_ns in messages:
+        if requests is not None:
+            tape.requests(0, requests, made, requests_ns)
+        if completions is not None:
+            tape.completions(0, completions, done, completions_ns)
+        tape.token(0, token_ns, 0, 0, done, None, token_ns)
+        tape.flush_due(token_ns)

@@ -314,7 +314,7 @@ class Snapshot(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., block: _Optional[int] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., worker: _Optional[bytes] = ..., worker_requests: _Optional[bytes] = ..., worker_completions: _Optional[bytes] = ..., worker_tokens: _Optional[bytes] = ..., in_flight_worker: _Optional[bytes] = ..., in_flight_sequence: _Optional[bytes] = ..., in_flight_id: _Optional[bytes] = ..., waiting_worker: _Optional[bytes] = ..., waiting_id: _Optional[bytes] = ..., contents: _Optional[int] = ...) -> None: ...
 
 class Seal(_message.Message):
-    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents", "undos")
+    __slots__ = ("end", "text", "requests", "completions", "tokens", "digest", "elapsed_ns", "made", "faults", "contents", "undos", "snapshots", "index_offset")
     class End(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         END_UNKNOWN: _ClassVar[Seal.End]
@@ -344,6 +344,8 @@ class Seal(_message.Message):
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     UNDOS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_OFFSET_FIELD_NUMBER: _ClassVar[int]
     end: Seal.End
     text: str
     requests: int
@@ -355,7 +357,9 @@ class Seal(_message.Message):
     faults: int
     contents: int
     undos: int
-    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ..., faults: _Optional[int] = ..., contents: _Optional[int] = ..., undos: _Optional[int] = ...) -> None: ...
+    snapshots: int
+    index_offset: int
+    def __init__(self, end: _Optional[_Union[Seal.End, str]] = ..., text: _Optional[str] = ..., requests: _Optional[int] = ..., completions: _Optional[int] = ..., tokens: _Optional[int] = ..., digest: _Optional[str] = ..., elapsed_ns: _Optional[int] = ..., made: _Optional[_Iterable[_Union[FinalContents, _Mapping]]] = ..., faults: _Optional[int] = ..., contents: _Optional[int] = ..., undos: _Optional[int] = ..., snapshots: _Optional[int] = ..., index_offset: _Optional[int] = ...) -> None: ...
 
 class FinalContents(_message.Message):
     __slots__ = ("disk", "contents")

@@ -52,25 +52,20 @@ class BlockBuilder:
         self.first_row_ns = 0  # only means something where there are rows
         self.requests = 0
         self.tokens = 0
+        self.raw_bytes = 0  # about how long the serialized block is
         self._digests = digests
         self._contents = contents
-        self._bytes = 0
         self._released = 0  # by all tokens: how many places `_order` would hold
         self._order: bytearray | None = None  # None while every place is 0
         self._block = tape_pb2.Block(first_id=first_id, first_token=first_token)
-        self._run_table = bytearray()
-        self._run_worker: list[int] = []
+        self._runs: list[tuple[int, int, int]] = []  # table, worker, time
         self._run_count: list[int] = []
-        self._run_ns: list[int] = []
-        self._requests = tuple(bytearray() for _ in range(8))
-        self._completions = tuple(bytearray() for _ in range(4))
-        self._tokens = tuple(bytearray() for _ in range(4))
+        # The columns of each call, in the order of their fields. Joined when the block is finished: a call costs one
+        # append, not one for each column.
+        self._requests: list[tuple[bytes, ...]] = []
+        self._completions: list[tuple[bytes, ...]] = []
+        self._tokens: list[tuple[int, int, int, int]] = []  # clock, deadline, mode, released
         self._delivered: bytearray | None = None  # None while every count is 0
-
-    @property
-    def raw_bytes(self) -> int:
-        """About how long the serialized block is."""
-        return self._bytes + (_PLACE_BYTES * self._released if self._order is not None else 0)
 
     def note_bytes(self, note: messages_pb2.Note) -> int:
         """About how much the note would add to `raw_bytes`."""
@@ -96,16 +91,8 @@ class BlockBuilder:
             and len(covers) == 8 * kind.count(messages_pb2.KIND_FSYNC)
             and len(contents) == (wide if self._contents else 0)
         ), f"columns of other lengths than {count} requests have"
-        kinds, flag_bits, disks, offsets, lengths, digests, all_covers, all_contents = self._requests
-        kinds += kind
-        flag_bits += flags
-        disks += disk
-        offsets += offset
-        lengths += length
-        digests += digest
-        all_covers += covers
-        all_contents += contents
-        self._bytes += 4 * count + 2 * wide + len(digest) + len(covers) + len(contents)
+        self._requests.append((kind, flags, disk, offset, length, digest, covers, contents))
+        self.raw_bytes += 4 * count + 2 * wide + len(digest) + len(covers) + len(contents)
         self._run(tape_pb2.TABLE_REQUESTS, worker, count, at_ns)
         self.requests += count
 
@@ -119,12 +106,8 @@ class BlockBuilder:
             and len(digest) == (wide if self._digests else 0)
             and len(contents) == (wide if self._contents else 0)
         ), f"columns of other lengths than {count} completions have"
-        sequences, results, digests, all_contents = self._completions
-        sequences += sequence
-        results += result
-        digests += digest
-        all_contents += contents
-        self._bytes += 2 * wide + len(digest) + len(contents)
+        self._completions.append((sequence, result, digest, contents))
+        self.raw_bytes += 2 * wide + len(digest) + len(contents)
         self._run(tape_pb2.TABLE_COMPLETIONS, worker, count, at_ns)
 
     def add_token(
@@ -144,19 +127,17 @@ class BlockBuilder:
             self._delivered = bytearray(_COUNT_BYTES * self.tokens)
         if self._delivered is not None:
             self._delivered += delivered.to_bytes(_COUNT_BYTES, "little")
-        clocks, deadlines, modes, releases = self._tokens
-        clocks += clock_ns.to_bytes(8, "little")
-        deadlines += deadline_ns.to_bytes(8, "little")
-        modes.append(mode)
-        releases += released.to_bytes(4, "little")
+        self._tokens.append((clock_ns, deadline_ns, mode, released))
         if order is not None and self._order is None and any(order):
             self._order = bytearray(_PLACE_BYTES * self._released)
+            self.raw_bytes += _PLACE_BYTES * self._released
         if self._order is not None:
             self._order += (
                 bytes(_PLACE_BYTES * released) if order is None else struct.pack(f"<{released}I", *order)
             )
+            self.raw_bytes += _PLACE_BYTES * released
         self._released += released
-        self._bytes += _TOKEN_BYTES
+        self.raw_bytes += _TOKEN_BYTES
         self._run(tape_pb2.TABLE_TOKENS, worker, 1, at_ns)
         self.tokens += 1
 
@@ -165,26 +146,31 @@ class BlockBuilder:
         kept = self._block.notes.add()
         kept.CopyFrom(note)
         kept.after_requests = 0
-        self._bytes += self.note_bytes(note)
+        self.raw_bytes += self.note_bytes(note)
         self._run(tape_pb2.TABLE_NOTES, worker, 1, at_ns)
 
     def finish(self) -> tape_pb2.Block:
         """The Block message. The builder is not to be used again."""
-        block, runs = self._block, len(self._run_table)
-        block.run_table = bytes(self._run_table)
-        block.run_worker = struct.pack(f"<{runs}H", *self._run_worker)
+        block, runs = self._block, len(self._runs)
+        table, worker, at_ns = zip(*self._runs, strict=True)
+        block.run_table = bytes(table)
+        block.run_worker = struct.pack(f"<{runs}H", *worker)
         block.run_count = struct.pack(f"<{runs}I", *self._run_count)
-        block.run_ns = struct.pack(f"<{runs}Q", *self._run_ns)
-        for message, columns in (
-            (block.requests, self._requests),
-            (block.completions, self._completions),
-            (block.tokens, self._tokens),
-        ):
+        block.run_ns = struct.pack(f"<{runs}Q", *at_ns)
+        for message, calls in ((block.requests, self._requests), (block.completions, self._completions)):
             # The columns are kept in the order of their fields.
             names = [field.name for field in message.DESCRIPTOR.fields]
-            for name, column in zip(names, columns, strict=False):
-                if column:
-                    setattr(message, name, bytes(column))
+            for name, column in zip(names, zip(*calls, strict=True), strict=False):
+                joined = b"".join(column)
+                if joined:
+                    setattr(message, name, joined)
+        if self._tokens:
+            clock, deadline, mode, released = zip(*self._tokens, strict=True)
+            tokens, count = block.tokens, len(self._tokens)
+            tokens.clock_ns = struct.pack(f"<{count}Q", *clock)
+            tokens.deadline_ns = struct.pack(f"<{count}Q", *deadline)
+            tokens.mode = bytes(mode)
+            tokens.released = struct.pack(f"<{count}I", *released)
         if self._order is not None:
             block.tokens.order = bytes(self._order)
         if self._delivered is not None:
@@ -192,15 +178,14 @@ class BlockBuilder:
         return block
 
     def _run(self, table: int, worker: int, count: int, at_ns: int) -> None:
-        if not self._run_table:
+        run = (table, worker, at_ns)
+        if not self.rows:
             self.first_row_ns = at_ns
-        elif self._run_table[-1] == table and self._run_worker[-1] == worker and self._run_ns[-1] == at_ns:
+        elif self._runs[-1] == run:
             self._run_count[-1] += count
             self.rows += count
             return
-        self._run_table.append(table)
-        self._run_worker.append(worker)
+        self._runs.append(run)
         self._run_count.append(count)
-        self._run_ns.append(at_ns)
-        self._bytes += _RUN_BYTES
+        self.raw_bytes += _RUN_BYTES
         self.rows += count

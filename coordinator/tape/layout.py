@@ -4,6 +4,7 @@ Responsible for "how many before this one, of the same worker" over whole blocks
 the runs, and its costs go by rows: a block of many workers takes no longer than a block of one.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from ringtape.proto.messages_pb2 import KIND_READ, KIND_WRITE
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.uint64]
+
+_MOVES_BYTES = np.zeros(256, dtype=bool)  # by kind: does its result say how many bytes it moved?
+_MOVES_BYTES[[KIND_READ, KIND_WRITE]] = True
 
 
 class Before(NamedTuple):
@@ -26,104 +30,148 @@ class Before(NamedTuple):
 
 
 class Layout:
-    """Where the rows of a block's tables stand: what follows from its runs alone. Costs are by row, not by worker."""
+    """Where the rows of a block's tables stand. Costs are by row, not by worker; what is asked twice is kept."""
 
     def __init__(self, table: NDArray[Any], worker: NDArray[Any], count: NDArray[Any]) -> None:
         self._table = table
         self._count = count.astype(np.int64)
-        self.workers, slot = np.unique(worker, return_inverse=True)  # their numbers, in order
-        self.run_worker = slot.astype(np.int64)  # of each run: its worker's place in `workers`
-        # Runs by worker, each worker's in their order.
-        self._by_worker = np.argsort(self.run_worker, kind="stable")
-        self._before: dict[int, Rows] = {}  # from before_in_block
+        if (worker == worker[:1]).all():
+            self.workers, self.run_worker = worker[:1], np.zeros(len(worker), dtype=np.int64)
+        else:
+            # Their numbers, in order; and of each run, its worker's place among them.
+            self.workers, slot = np.unique(worker, return_inverse=True)
+            self.run_worker = slot.astype(np.int64)
         self._run_of = {number: np.flatnonzero(table == number) for number in range(1, 5)}
+        self._count_of = {number: self._count[runs] for number, runs in self._run_of.items()}
+        self._rows = {number: int(count.sum()) for number, count in self._count_of.items()}
+        # What has been worked out once, by table. Whoever is given an array does not change it.
+        self._before: dict[int, Rows] = {}
+        self._worker_of: dict[int, Rows] = {}
+        self._ranks: dict[int, Rows] = {}
+        self._rows_by_worker: dict[int, Rows] = {}
+
+    @functools.cached_property
+    def _by_worker(self) -> Rows:
+        """Runs by worker, each worker's in their order."""
+        return np.argsort(self.run_worker, kind="stable")
 
     def rows(self, table: int) -> int:
         """How many rows the table has."""
-        return int(self._count[self._run_of[table]].sum())
+        return self._rows[table]
 
     def totals(self, table: int) -> Rows:
         """How many rows of the table each worker has."""
-        result = np.zeros(len(self.workers), dtype=np.int64)
-        runs = self._run_of[table]
-        np.add.at(result, self.run_worker[runs], self._count[runs])
-        return result
+        if len(self.workers) == 1:
+            return np.array((self._rows[table],), dtype=np.int64)
+        # Floats hold every count exactly.
+        of_worker = np.bincount(
+            self.run_worker[self._run_of[table]], self._count_of[table], minlength=len(self.workers)
+        )
+        return of_worker.astype(np.int64)
 
     def per_row(self, table: int, of_run: NDArray[Any]) -> NDArray[Any]:
         """What each run has, for each row of the table."""
-        runs = self._run_of[table]
-        return np.repeat(of_run[runs], self._count[runs])
+        return of_run[self._run_of[table]].repeat(self._count_of[table])
 
     def worker_of(self, table: int) -> Rows:
         """The place in `workers` of each row's worker."""
-        return self.per_row(table, self.run_worker)
+        if table not in self._worker_of:
+            if len(self.workers) == 1:
+                self._worker_of[table] = np.zeros(self._rows[table], dtype=np.int64)
+            else:
+                self._worker_of[table] = self.per_row(table, self.run_worker)
+        return self._worker_of[table]
+
+    def rows_by_worker(self, table: int) -> Rows | slice:
+        """What puts the table's rows in the order of their workers, each worker's in their order."""
+        if len(self.workers) == 1:
+            return slice(None)
+        if table not in self._rows_by_worker:
+            self._rows_by_worker[table] = np.argsort(self.worker_of(table), kind="stable")
+        return self._rows_by_worker[table]
 
     def before_in_block(self, table: int) -> Rows:
         """For each run: how many rows of the table its worker had in the runs before it."""
         known = self._before.get(table)
         if known is not None:
             return known
-        counts = np.where(self._table == table, self._count, 0)[self._by_worker]
-        ends = np.cumsum(counts)
-        starts = ends - counts
-        workers = self.run_worker[self._by_worker]
-        firsts = np.flatnonzero(np.diff(workers, prepend=-1))
-        result = np.empty(len(counts), dtype=np.int64)
-        result[self._by_worker] = starts - starts[firsts][workers]
+        counts = np.where(self._table == table, self._count, 0)
+        if len(self.workers) == 1:
+            result = counts.cumsum() - counts
+        else:
+            counts = counts[self._by_worker]
+            starts = counts.cumsum() - counts
+            workers = self.run_worker[self._by_worker]
+            result = np.empty(len(counts), dtype=np.int64)
+            result[self._by_worker] = starts - starts[np.flatnonzero(changes(workers))][workers]
         self._before[table] = result
         return result
 
     def ranks(self, table: int) -> Rows:
         """For each row of the table: how many rows of the table its worker had before it in the block."""
-        runs = self._run_of[table]
-        count = self._count[runs]
-        first = np.cumsum(count) - count
-        within = np.arange(int(count.sum()), dtype=np.int64) - np.repeat(first, count)
-        return np.repeat(self.before_in_block(table)[runs], count) + within
+        if table not in self._ranks:
+            ranks = np.arange(self._rows[table], dtype=np.int64)
+            if len(self.workers) != 1:
+                count = self._count_of[table]
+                first = count.cumsum() - count
+                ranks += (self.before_in_block(table)[self._run_of[table]] - first).repeat(count)
+            self._ranks[table] = ranks
+        return self._ranks[table]
 
     def sequences(self, before: Before) -> Values:
         """Of each request: its sequence number."""
         table = tape_pb2.TABLE_REQUESTS
-        return before.requests[self.worker_of(table)] + self.ranks(table).astype(np.uint64)
+        return self._of_worker(before.requests, table) + self.ranks(table).view(np.uint64)
 
     def completed(self, before: Before) -> Values:
         """Of each completion: how many requests of its worker had completed before it."""
         table = tape_pb2.TABLE_COMPLETIONS
-        return before.completions[self.worker_of(table)] + self.ranks(table).astype(np.uint64)
+        return self._of_worker(before.completions, table) + self.ranks(table).view(np.uint64)
 
     def completed_since_token(self) -> Values:
         """Of each token: how many completions its worker had since its token before, in this block."""
-        runs = self._run_of[tape_pb2.TABLE_TOKENS]
-        count = self._count[runs]
-        result = np.zeros(int(count.sum()), dtype=np.uint64)
+        runs, count = self._run_of[tape_pb2.TABLE_TOKENS], self._count_of[tape_pb2.TABLE_TOKENS]
+        result = np.zeros(self._rows[tape_pb2.TABLE_TOKENS], dtype=np.uint64)
         if not len(runs):
             return result
         completed = self.before_in_block(tape_pb2.TABLE_COMPLETIONS)[runs]
         # Token runs by worker: each counts from the one before it of the same worker.
-        order = np.argsort(self.run_worker[runs], kind="stable")
+        worker = self.run_worker[runs]
+        order = np.argsort(worker, kind="stable")
         sorted_ = completed[order]
-        since = np.diff(sorted_, prepend=0)
-        firsts = np.flatnonzero(np.diff(self.run_worker[runs][order], prepend=-1))
-        since[firsts] = sorted_[firsts]
+        since = np.where(changes(worker[order]), sorted_, sorted_ - np.roll(sorted_, 1))
         by_run = np.empty(len(runs), dtype=np.int64)
         by_run[order] = since
         # Only the first token of a run can have completions before it.
-        result[np.cumsum(count) - count] = by_run.astype(np.uint64)
+        result[count.cumsum() - count] = by_run.view(np.uint64)
         return result
 
     def lengths_of(self, sequence: Values, before: Before, kind: bytes, length: Values) -> Values:
         """Of each completion: the length of its request, if that is a read or a write of this block; else 0."""
-        result = np.zeros(len(sequence), dtype=np.uint64)
         table = tape_pb2.TABLE_REQUESTS
         if not len(length):
-            return result
-        worker = self.worker_of(table)
-        by_worker = np.argsort(worker, kind="stable")  # rows, so that a worker's follow one another
-        made = np.bincount(worker, minlength=len(self.workers))
-        slot = self.worker_of(tape_pb2.TABLE_COMPLETIONS)
-        rank = sequence - before.requests[slot]  # wraps around for requests of blocks before: too large, then
-        here = rank < made[slot].astype(np.uint64)
-        row = by_worker[(np.cumsum(made) - made)[slot[here]] + rank[here].astype(np.int64)]
-        kinds = np.frombuffer(kind, dtype=np.uint8)[row]
-        result[here] = np.where((kinds == KIND_READ) | (kinds == KIND_WRITE), length[row], np.uint64(0))
-        return result
+            return np.zeros(len(sequence), dtype=np.uint64)
+        made = self.totals(table)
+        # Wraps around for requests of blocks before: too large, then.
+        rank = sequence - self._of_worker(before.requests, tape_pb2.TABLE_COMPLETIONS)
+        here = rank < self._of_worker(made.view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
+        # What is not here gets any row of its worker's or of another, and then 0.
+        place = np.where(here, rank, np.uint64(0)).view(np.int64)
+        if len(self.workers) != 1:
+            place += (made.cumsum() - made)[self.worker_of(tape_pb2.TABLE_COMPLETIONS)]
+            np.minimum(place, len(length) - 1, out=place)
+        by_worker = self.rows_by_worker(table)
+        moves = _MOVES_BYTES[np.frombuffer(kind, dtype=np.uint8)]
+        expected = np.where(moves, length, np.uint64(0))[by_worker]
+        return np.where(here, expected[place], np.uint64(0))
+
+    def _of_worker(self, values: Values, table: int) -> Values:
+        """The value of each row's worker: one that stands for all rows where there is one worker."""
+        return values if len(self.workers) == 1 else values[self.worker_of(table)]
+
+
+def changes(sorted_: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the values are other than the one before them; the first is."""
+    result = np.ones(len(sorted_), dtype=bool)
+    np.not_equal(sorted_[1:], sorted_[:-1], out=result[1:])
+    return result

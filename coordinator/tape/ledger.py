@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.coordinator.tape.frames import Limit, Problem
-from ringtape.coordinator.tape.layout import Before, Layout, Rows, Values
+from ringtape.coordinator.tape.layout import Before, Layout, Rows, Values, changes
+from ringtape.coordinator.tape.queues import take_by_place
 from ringtape.coordinator.tape.tables import Tables
 from ringtape.proto import tape_pb2
 
@@ -93,7 +94,7 @@ class Ledger:
         for column in (tables.request_contents, tables.completion_contents):
             if column and int(np.frombuffer(column, dtype="<u8").max()) > self.contents:
                 raise Problem("it refers to contents that are not on the tape before it")
-        layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+        layout = tables.layout
         before = self.before(layout)
         if claimed is not None and not all(
             np.array_equal(ours, theirs) for ours, theirs in zip(before, claimed, strict=True)
@@ -120,23 +121,24 @@ class Ledger:
 
     def _complete(self, tables: Tables, layout: Layout, before: Before) -> Values:
         """Takes completed requests out of those in flight. Their ids, in the order of the completions."""
-        worker = layout.worker_of(REQUESTS)
-        by_worker = _sorted_by(worker)
+        by_worker = layout.rows_by_worker(REQUESTS)
         made = layout.totals(REQUESTS)
-        starts = np.cumsum(made) - made
-        new_ids = np.arange(tables.first_id, tables.first_id + len(worker), dtype=np.uint64)[by_worker]
-        new_keys = _keys(layout.workers[worker], layout.sequences(before))[by_worker]
+        starts = made.cumsum() - made
+        rows_made = layout.rows(REQUESTS)
+        new_ids = np.arange(tables.first_id, tables.first_id + rows_made, dtype=np.uint64)[by_worker]
+        new_keys = _keys(layout.workers[layout.worker_of(REQUESTS)], layout.sequences(before))[by_worker]
         new_done, old_done = np.zeros(len(new_ids), dtype=bool), np.zeros(len(self.flying_ids), dtype=bool)
         sequence = np.frombuffer(tables.sequence, dtype="<u8")
         ids = np.zeros(len(sequence), dtype=np.uint64)
         if len(sequence):
             slot = layout.worker_of(COMPLETIONS)
-            made_before = layout.per_row(COMPLETIONS, layout.before_in_block(REQUESTS)).astype(np.uint64)
-            good = sequence < before.requests[slot] + made_before
+            made_before = layout.per_row(COMPLETIONS, layout.before_in_block(REQUESTS)).view(np.uint64)
+            first = before.requests[slot]
+            good = sequence < first + made_before
             _check_flying(good, slot, layout)
-            here = sequence >= before.requests[slot]
-            rows = starts[slot[here]] + (sequence[here] - before.requests[slot[here]]).astype(np.int64)
-            there = ~here
+            is_here = sequence >= first
+            here, there = np.flatnonzero(is_here), np.flatnonzero(~is_here)
+            rows = starts[slot[here]] + (sequence[here] - first[here]).view(np.int64)
             keys = _keys(layout.workers[slot[there]], sequence[there])
             places = np.searchsorted(self.flying_keys, keys)
             # An end that no key is equal to, for what is beyond the end.
@@ -144,29 +146,31 @@ class Ledger:
             good[there] = ended[places] == keys
             _check_flying(good, slot, layout)
             new_done[rows], old_done[places] = True, True
-            if int(new_done.sum()) + int(old_done.sum()) != len(sequence):
+            if np.count_nonzero(new_done) + np.count_nonzero(old_done) != len(sequence):
                 twice = np.ones(len(sequence), dtype=bool)
                 twice[np.unique(_keys(layout.workers[slot], sequence), return_index=True)[1]] = False
                 _check_flying(~twice, slot, layout)
             ids[here], ids[there] = new_ids[rows], self.flying_ids[places]
-        keys = np.concatenate((self.flying_keys[~old_done], new_keys[~new_done]))
+        old, new = np.flatnonzero(~old_done), np.flatnonzero(~new_done)
+        keys = np.concatenate((self.flying_keys[old], new_keys[new]))
         order = _sorted_by(keys)
         self.flying_keys = keys[order]
-        self.flying_ids = np.concatenate((self.flying_ids[~old_done], new_ids[~new_done]))[order]
+        self.flying_ids = np.concatenate((self.flying_ids[old], new_ids[new]))[order]
         return ids
 
     def _release(self, tables: Tables, layout: Layout, completed: Values) -> Values:
         """Takes what is released out of what waits. The ids, in the order of release."""
-        worker = np.concatenate((self.waiting_worker, layout.workers[layout.worker_of(COMPLETIONS)]))
+        number_of = layout.workers.astype(np.int64)
+        worker = np.concatenate((self.waiting_worker, number_of[layout.worker_of(COMPLETIONS)]))
         ids = np.concatenate((self.waiting_ids, completed))
         by_worker = _sorted_by(worker)
-        worker, ids = worker[by_worker].astype(np.int64), ids[by_worker]
+        worker, ids = worker[by_worker], ids[by_worker]
         if not len(tables.mode):
             self.waiting_worker, self.waiting_ids = worker, ids
             return np.zeros(0, dtype=np.uint64)
         released = tables.released.astype(np.int64)
         slot = layout.worker_of(TOKENS)
-        number = layout.workers[slot].astype(np.int64)
+        number = number_of[slot]
         waited = np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
         gone = _sums_before(released, slot)
         waits = waited + layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS)) - gone
@@ -179,11 +183,12 @@ class Ledger:
         start = np.searchsorted(worker, number)  # of each token's worker, in the queue
         if len(tables.order):
             places = _places(tables.order.astype(np.int64), released, waits, number)
-            taken = _take_by_place(places, released, start, worker)
+            taken = take_by_place(places, released, start, worker)
         else:
             taken = np.repeat(start + gone, released) + _within(released)
-        left = np.ones(len(ids), dtype=bool)
-        left[taken] = False
+        is_left = np.ones(len(ids), dtype=bool)
+        is_left[taken] = False
+        left = np.flatnonzero(is_left)
         self.waiting_worker, self.waiting_ids = worker[left], ids[left]
         return ids[taken]
 
@@ -218,18 +223,19 @@ def _check_flying(good: NDArray[np.bool_], slot: Rows, layout: Layout) -> None:
 
 def _within(counts: Rows) -> Rows:
     """0, 1, ... for each count."""
-    return np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+    ends = counts.cumsum()
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) - (ends - counts).repeat(counts)
 
 
 def _sums_before(values: Rows, slot: Rows) -> Rows:
     """For each value: the sum of those before it with the same slot."""
-    order = np.argsort(slot, kind="stable")
-    ends = np.cumsum(values[order])
-    starts = ends - values[order]
-    firsts = np.flatnonzero(np.diff(slot[order], prepend=-1))
-    group = np.repeat(starts[firsts], np.diff(np.append(firsts, len(values))))
+    order = _sorted_by(slot)
+    sorted_ = values[order]
+    starts = sorted_.cumsum() - sorted_
+    first = changes(slot[order])
     result = np.empty(len(values), dtype=np.int64)
-    result[order] = starts - group
+    result[order] = starts - starts[np.flatnonzero(first)][first.cumsum() - 1]
     return result
 
 
@@ -240,28 +246,6 @@ def _places(order: Rows, released: Rows, waits: Rows, number: Rows) -> Rows:
         worker = np.repeat(number, released)[np.flatnonzero(beyond)[0]]
         raise Problem(f"it releases a completion of worker {worker} from beyond the end of its queue")
     return order
-
-
-def _take_by_place(places: Rows, released: Rows, start: Rows, worker: Rows) -> Rows:
-    """Which rows of the queues each token takes, one after another: the slow way, for orders that need it."""
-    queues: dict[int, list[int]] = {}
-    taken: list[int] = []
-    stop = 0
-    ends = np.append(np.flatnonzero(np.diff(worker)) + 1, len(worker))
-    for count, first in zip(released.tolist(), start.tolist(), strict=True):
-        if not count:
-            continue
-        if first not in queues:
-            queues[first] = list(range(first, int(ends[np.searchsorted(ends, first, side="right")])))
-        queue = queues[first]
-        of_token = places[stop : stop + count]
-        stop += count
-        # A tail of zeros is one slice.
-        one_by_one = int(np.flatnonzero(of_token)[-1]) + 1 if of_token.any() else 0
-        taken.extend(queue.pop(place) for place in of_token[:one_by_one].tolist())
-        taken.extend(queue[: count - one_by_one])
-        del queue[: count - one_by_one]
-    return np.array(taken, dtype=np.int64)
 
 
 def _check_covers(tables: Tables, layout: Layout, before: Before) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ringtape.coordinator.tape import bits, frames
 from ringtape.coordinator.tape.bits import ColumnPacker, Values, unpack, unzigzag, zigzag
 from ringtape.coordinator.tape.frames import Limit, Problem
-from ringtape.coordinator.tape.layout import Before, Layout, Rows
+from ringtape.coordinator.tape.layout import Before, Layout, Rows, changes
 from ringtape.coordinator.tape.tables import BLOCK_ROWS_LIMIT, Tables, parse
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.messages_pb2 import KIND_FSYNC, KIND_WRITE
@@ -39,7 +39,7 @@ class Packer:
     def pack(self, tables: Tables, before: Before) -> bytes:
         """The payload for checked columns, given what the workers in them had done before."""
         pack = self._columns.pack
-        layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+        layout = tables.layout
         block = tape_pb2.PackedBlock(
             first_id=tables.first_id,
             first_token=tables.first_token,
@@ -52,7 +52,8 @@ class Packer:
             completions_before=pack("completions_before", before.completions),
             tokens_before=pack("tokens_before", before.tokens),
         )
-        steps = zigzag(np.diff(tables.run_ns, prepend=tables.run_ns[:1]))
+        steps = np.zeros(len(tables.run_ns), dtype=np.uint64)
+        steps[1:] = zigzag(tables.run_ns[1:] - tables.run_ns[:-1])
         for table, name in enumerate(_RUN_TIMES, 1):
             setattr(block, name, pack(name, steps[tables.run_table == table]))
         if len(tables.kind):
@@ -129,8 +130,10 @@ class Packer:
         packed.delivered = pack("delivered", _u64(tables.delivered))
 
 
-def unpack_block(payload: bytes, *, digests: bool, contents: bool = False) -> tuple[tape_pb2.Block, Before]:
-    """The plain block, not yet checked, and what it says about what its workers had done before.
+def unpack_block(
+    payload: bytes, *, digests: bool, contents: bool = False
+) -> tuple[tape_pb2.Block, Before, Layout]:
+    """The plain block, not yet checked, what it says about what its workers had done before, and its layout.
 
     Raises Problem for a payload that says nothing that could be checked.
     """
@@ -173,7 +176,7 @@ def unpack_block(payload: bytes, *, digests: bool, contents: bool = False) -> tu
         if packed.notes_bytes > frames.RAW_BYTES_MAX:
             raise Problem(f"it claims {packed.notes_bytes} bytes of notes")
         block.notes.extend(parse(bits.unpack_part(packed.notes, packed.notes_bytes), tape_pb2.Notes()).notes)
-    return block, before
+    return block, before, layout
 
 
 def _fits(raw_bytes: int, what: str) -> None:
@@ -268,45 +271,45 @@ def _unpack_tokens(
 
 def _streams(
     way: int, worker: Rows, disk: NDArray[Any], kind: NDArray[Any]
-) -> tuple[Rows, NDArray[np.bool_]]:
+) -> tuple[Rows | slice, NDArray[np.bool_]]:
     """Rows by stream (worker and disk, perhaps kind), and which of those are the first of their stream."""
+    if way == _FROM.OFFSET_FROM_ZERO:
+        return slice(None), np.zeros(0, dtype=bool)
     key = worker * (1 << 16) + disk
     if way == _FROM.OFFSET_FROM_END_OF_KIND:
         key = key * 256 + kind
-    if not len(key) or (key == key[0]).all():
-        order = np.arange(len(key), dtype=np.int64)
-    else:
-        order = np.argsort(key, kind="stable")
-    return order, np.diff(key[order], prepend=-1) != 0
+    if (key == key[:1]).all():
+        first = np.zeros(len(key), dtype=bool)
+        first[:1] = True
+        return slice(None), first
+    order = np.argsort(key, kind="stable")
+    return order, changes(key[order])
 
 
 def _offsets_from(
-    way: int, offset: Values, length: Values, streams: tuple[Rows, NDArray[np.bool_]]
+    way: int, offset: Values, length: Values, streams: tuple[Rows | slice, NDArray[np.bool_]]
 ) -> Values:
     if way == _FROM.OFFSET_FROM_ZERO:
         return offset
     order, first = streams
     sorted_, ends = offset[order], (offset + length)[order]
-    expected = np.zeros(len(offset), dtype=np.uint64)
-    expected[1:] = np.where(first[1:], np.uint64(0), ends[:-1])
+    expected = np.where(first, np.uint64(0), np.roll(ends, 1))
     result = np.empty(len(offset), dtype=np.uint64)
     result[order] = zigzag(sorted_ - expected)
     return result
 
 
 def _offsets_back(
-    way: int, values: Values, length: Values, streams: tuple[Rows, NDArray[np.bool_]]
+    way: int, values: Values, length: Values, streams: tuple[Rows | slice, NDArray[np.bool_]]
 ) -> Values:
     if way == _FROM.OFFSET_FROM_ZERO or not len(values):
         return values
     order, first = streams
     steps = unzigzag(values[order])
     # An offset is the sum of all steps and lengths before it in its stream.
-    lengths = length[order]
-    steps[1:] += np.where(first[1:], np.uint64(0), lengths[:-1])
-    total = np.cumsum(steps, dtype=np.uint64)
-    starts = np.flatnonzero(first)
-    before = np.repeat(total[starts] - steps[starts], np.diff(np.append(starts, len(values))))
+    steps += np.where(first, np.uint64(0), np.roll(length[order], 1))
+    total = steps.cumsum(dtype=np.uint64)
+    before = (total - steps)[np.flatnonzero(first)][first.cumsum() - 1]
     result = np.empty(len(values), dtype=np.uint64)
     result[order] = total - before
     return result

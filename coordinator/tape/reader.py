@@ -15,7 +15,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+from google.protobuf.message import Message
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.contents import TapeContents
@@ -29,6 +31,12 @@ from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_
 from ringtape.coordinator.tape.undo import UNDO_SINCE, UndoScan, check_undo
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeDamaged, TapeError
+
+SEAL_BYTES_MAX = (
+    1 << 16
+)  # of a seal that is looked for at the end of the file; a longer one is found the long way
+_MAGIC = frames.FRAME_MAGIC.to_bytes(4, "little")
+_MessageT = TypeVar("_MessageT", bound=Message)
 
 
 class TapeEnd(enum.Enum):
@@ -96,6 +104,7 @@ class TapeReader:
         self._file, self.being_written = _open(path)
         self.seal: tape_pb2.Seal | None = None
         self.end: TapeEnd | None = None  # None until `blocks` has come to the end
+        self._snapshots: int | None = None  # of the index, once it has come by
         self._totals = Totals(0, 0, 0)
         #: Should `blocks` look into undo frames? Else it holds their checksums and passes over them.
         self.checks_undo = False
@@ -131,8 +140,9 @@ class TapeReader:
     ) -> Position:
         """The block that holds the request, or the token for that checkpoint of the worker, for `blocks`.
 
-        Only the few blocks since the last snapshot in the tape's index are read; all before the block where there is
-        no index. Raises TapeError: the tape has no such request or token. Raises what `blocks` raises.
+        Only the end of the file, the index and the few blocks since its last snapshot before are read, however long the
+        tape is; all before the block where there is no index. Raises TapeError: the tape has no such request or token.
+        Raises what `blocks` raises.
         """
         if request_id is not None:
             assert worker is checkpoint is None, "a request or a checkpoint, not both"
@@ -163,31 +173,49 @@ class TapeReader:
 
     def find_seal(self) -> tape_pb2.Seal | None:
         """The seal, found without reading the blocks before it; None where there is none or the way is damaged."""
-        payload = self._find(FrameType.SEAL)
-        try:
-            return None if payload is None else parse(payload, tape_pb2.Seal())
-        except Problem:
-            return None
+        frame = self._last_seal() or self._find(FrameType.SEAL)
+        return None if frame is None else _parsed(frame, tape_pb2.Seal())
 
     def find_index(self) -> tape_pb2.Index | None:
         """The index, found without reading the blocks before it; None where there is none or the way is damaged."""
-        payload = self._find(FrameType.INDEX) if self.version > 1 else None
+        if self.version < 2:
+            return None
+        last = self._last_seal()
+        seal = None if last is None else _parsed(last, tape_pb2.Seal())
+        if seal is not None and seal.index_offset:
+            frame = self._frame_at(seal.index_offset)
+            if frame is not None and frame.type == FrameType.INDEX:
+                return _parsed(frame, tape_pb2.Index())
+        frame = self._find(FrameType.INDEX)
+        return None if frame is None else _parsed(frame, tape_pb2.Index())
+
+    def _last_seal(self) -> frames.Frame | None:
+        """The seal by the last bytes of the file, if they have it: the outermost that ends where the file does."""
+        start = max(self.first_block, self.file_bytes - SEAL_BYTES_MAX)
+        tail = self.read(self.file_bytes - start, start)
+        at = tail.find(_MAGIC)
+        while at >= 0:
+            found = frames.skip_frame(self.read, start + at, self.file_bytes)
+            if found == (FrameType.SEAL, len(tail) - at):
+                frame = self._frame_at(start + at)
+                if frame is not None:
+                    return frame
+            at = tail.find(_MAGIC, at + 1)
+        return None
+
+    def _frame_at(self, offset: int) -> frames.Frame | None:
         try:
-            return None if payload is None else parse(payload, tape_pb2.Index())
+            return frames.read_frame(self.read, offset, self.file_bytes)
         except Problem:
             return None
 
-    def _find(self, wanted: FrameType) -> bytes | None:
+    def _find(self, wanted: FrameType) -> frames.Frame | None:
+        """The first frame of that type, by the headers of all before it."""
         offset = self.first_block
         while (found := frames.skip_frame(self.read, offset, self.file_bytes)) is not None:
             type_, frame_bytes = found
             if type_ == wanted:
-                try:
-                    frame = frames.read_frame(self.read, offset, self.file_bytes)
-                    assert frame is not None
-                    return frames.unpack(frame)
-                except Problem:
-                    return None
+                return self._frame_at(offset)
             offset += frame_bytes
         return None
 
@@ -203,7 +231,7 @@ class TapeReader:
 
     def follow(self, start: Position | None = None) -> Iterator[tuple[Ledger, BlockView]]:
         """Like `blocks`, each with the ledger after it, which goes on with the next."""
-        self.seal, self.end = None, None
+        self.seal, self.end, self._snapshots = None, None, None
         self.file_bytes = os.fstat(self._file.fileno()).st_size
         ledger, number, offset = Ledger(self._shape.workers), 1, self.first_block
         if start is not None:
@@ -270,12 +298,18 @@ class TapeReader:
     def _take(self, frame: frames.Frame, ledger: Ledger, number: int, offset: int) -> BlockView | None:
         """What the frame holds: a block, or the seal, which is kept, or something to skip."""
         if frame.type == FrameType.BLOCK or (frame.type == FrameType.PACKED and self.version > 1):
+            if self._snapshots is not None:
+                raise Problem("it is a block after the index")
             tables, before = self.tables_of(frame)
             return BlockView(number, offset, frame.frame_bytes, tables, ledger.take(tables, before))
         if frame.type == FrameType.CONTENTS and self.version > 2:
             if not self._shape.contents:
                 raise Problem("it has contents, and its header names a data level that keeps none")
             ledger.contents += self.contents.take(frame, offset, ledger.contents + 1)
+        if frame.type == FrameType.INDEX and self.version > 1:
+            if self._snapshots is not None:
+                raise Problem("it has a second index")
+            self._snapshots = len(parse(frames.unpack(frame), tape_pb2.Index()).snapshots)
         if frame.type == FrameType.SEAL:
             seal = parse(frames.unpack(frame), tape_pb2.Seal())
             check_seal(seal, self._shape.disks)
@@ -288,6 +322,8 @@ class TapeReader:
                 raise Problem(f"its seal counts {seal.undos} undo frames, and it has {self._last_undo}")
             if seal.contents != ledger.contents:
                 raise Problem(f"its seal counts {seal.contents} contents, and it holds {ledger.contents}")
+            if seal.snapshots and seal.snapshots != self._snapshots:
+                raise Problem(f"its index is missing, which should have {seal.snapshots} snapshots")
             if offset + frame.frame_bytes != self.file_bytes:
                 raise Problem("there is more after its seal")
             self.seal = seal
@@ -306,8 +342,8 @@ class TapeReader:
         payload = frames.unpack(frame)
         if frame.type == FrameType.BLOCK:
             return Tables.of(parse(payload, tape_pb2.Block()), self._shape), None
-        block, before = unpack_block(payload, digests=self._shape.digests, contents=self._shape.contents)
-        return Tables.of(block, self._shape), before
+        block, before, layout = unpack_block(payload, digests=self._shape.digests, contents=self._shape.contents)
+        return Tables.of(block, self._shape, layout), before
 
     def _read_file_header(self) -> int:
         """The format version."""
@@ -362,6 +398,14 @@ class TapeReader:
         return TapeDamagedAt(
             self._path, str(problem), offset=offset, block=block, requests_whole=self._totals.requests
         )
+
+
+def _parsed(frame: frames.Frame, message: _MessageT) -> _MessageT | None:
+    """What the frame holds; None where that cannot be read."""
+    try:
+        return parse(frames.unpack(frame), message)
+    except Problem:
+        return None
 
 
 def _open(path: str) -> tuple[io.FileIO, bool]:

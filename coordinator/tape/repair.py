@@ -162,10 +162,11 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
                 raise reader.damaged(found, view.offset, view.number) from None
         whole.bytes = view.offset + view.frame_bytes
         faults.take(view.tables, view.completed_ids)
-        snapshot = whole.snapshots.get(whole.bytes)
+        end = view.offset + view.frame_bytes  # a reader that begins at a snapshot passes over what is between blocks
+        snapshot = whole.snapshots.get(end)
         if snapshot is not None:
             whole.checked += 1
-            if snapshot != snapshot_of(whole.bytes, view.number + 1, ledger):
+            if snapshot != snapshot_of(end, view.number + 1, ledger):
                 problem = Problem("the index says something else about what is before it")
                 raise reader.damaged(problem, whole.bytes, view.number + 1)
     if whole.checked != len(whole.snapshots):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import COMPLETIONS, REQUESTS, TOKENS
 from ringtape.coordinator.tape.reader import Position, TapeReader
 from ringtape.coordinator.tape.runs import BlockView
@@ -46,7 +45,7 @@ ROW = np.dtype(
 def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Table]:
     """The requests of the tape as arrays of `ROW`, each with the block that released it, by id within an array.
 
-    The last array holds those that were never released. From `start` on, requests that were made before it are left
+    The last arrays hold those that were never released. From `start` on, requests that were made before it are left
     out. Raises what `TapeReader.blocks` raises, after what was released before the damage; `reader.end` and
     `reader.seal` are set at the end.
     """
@@ -56,21 +55,27 @@ def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Ta
 def join(blocks: Iterable[BlockView]) -> Iterator[Table]:
     """`iter_table` for who looks at the blocks as well: they are taken one by one, and follow one another."""
     waiting = np.zeros(0, dtype=ROW)
+    made: list[Table] = []  # by blocks in which nothing completed
     for block in blocks:
-        waiting = np.concatenate((waiting, requests_of(block)))
+        made.append(requests_of(block))
+        if not len(block.completed_ids) and not len(block.released_ids):
+            continue
+        waiting = np.concatenate((waiting, *made))
+        made.clear()
         _join(waiting, block)
         done = waiting["released_at"] != 0
         if done.any():
             yield waiting[done]
             waiting = waiting[~done]
-    if len(waiting):
-        yield waiting
+    for rows in (waiting, *made):
+        if len(rows):
+            yield rows
 
 
 def requests_of(block: BlockView) -> Table:
     """The block's requests, without what came of them."""
     tables = block.tables
-    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    layout = tables.layout
     rows = np.zeros(block.request_count, dtype=ROW)
     slot = layout.worker_of(REQUESTS)
     rows["id"] = np.arange(block.first_id, block.first_id + len(rows), dtype=np.uint64)
@@ -98,7 +103,7 @@ def requests_of(block: BlockView) -> Table:
 def _join(rows: Table, block: BlockView) -> None:
     """Fills in what the block says about the rows, which are in the order of their ids."""
     tables = block.tables
-    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+    layout = tables.layout
     place, known = _places(rows["id"], block.completed_ids)
     rows["result"][place] = np.frombuffer(tables.result, dtype="<i8")[known]
     if tables.completion_digest:

@@ -5,14 +5,18 @@ before. It never reads files and never corrects: a message holds together or rai
 its own blocks through here too, before they reach the file, so that a mistake shows where it is made.
 """
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
 from ringtape.coordinator.tape.frames import Problem
+from ringtape.coordinator.tape.layout import Layout
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 
 U8, U16, U32, U64, I64 = (np.dtype(name) for name in ("u1", "<u2", "<u4", "<u8", "<i8"))
@@ -25,6 +29,11 @@ DISKS_LIMIT = 1 << 16  # and so is a disk
 # Top-level protobuf fields of one payload. Two bytes of payload can ask for a whole object, so they are
 # counted before they are parsed. Enough for every row of a block to be a note, and for every disk.
 FIELDS_LIMIT = BLOCK_ROWS_LIMIT + 64
+# Fields of all messages within a payload that is longer than is harmless. Enough for every row to be an outcome with
+# all its fields; so many numbers in a list count as one field.
+NESTED_FIELDS_LIMIT = 1 << 20
+NUMBERS_A_FIELD = 16
+SMALL_PAYLOAD_BYTES = 1 << 20
 
 KIND_LAST = messages_pb2.KIND_FSYNC
 FLAGS_KNOWN = messages_pb2.REQUEST_FLAG_FUA | messages_pb2.REQUEST_FLAG_DATA_ONLY
@@ -82,7 +91,8 @@ def check_seal(seal: tape_pb2.Seal, disks: int) -> None:
 
 def parse(payload: bytes, message: MessageT) -> MessageT:
     """The payload as that message. Raises Problem when it is not one."""
-    _bound_fields(payload)
+    descriptor: Any = message.DESCRIPTOR  # its type is another in the stubs of each implementation
+    _bound_fields(payload, descriptor)
     try:
         message.ParseFromString(payload)
     except DecodeError:
@@ -94,6 +104,7 @@ def parse(payload: bytes, message: MessageT) -> MessageT:
 class Tables:
     """The columns of one block, checked. The arrays are views of the block's bytes."""
 
+    layout: Layout
     first_id: int
     first_token: int
     run_table: Column
@@ -123,8 +134,8 @@ class Tables:
     notes: tuple[messages_pb2.Note, ...]
 
     @classmethod
-    def of(cls, block: tape_pb2.Block, shape: Shape) -> "Tables":
-        """The checked columns of a block. Raises Problem."""
+    def of(cls, block: tape_pb2.Block, shape: Shape, layout: Layout | None = None) -> "Tables":
+        """The checked columns of a block; `layout` is that of its runs, if it is known. Raises Problem."""
         table, worker, count, ns = _runs(block, shape)
         counts = {number: int(count[table == number].sum(dtype=np.uint64)) for number in range(1, 5)}
         if sum(counts.values()) > BLOCK_ROWS_LIMIT:
@@ -139,6 +150,7 @@ class Tables:
         _check_completions(completions, counts[tape_pb2.TABLE_COMPLETIONS], shape)
         clock, deadline, mode, released, order, delivered = _tokens(tokens, counts[tape_pb2.TABLE_TOKENS])
         return cls(
+            layout=Layout(table, worker, count) if layout is None else layout,
             first_id=block.first_id,
             first_token=block.first_token,
             run_table=table,
@@ -247,16 +259,51 @@ def _column(name: str, data: bytes, dtype: np.dtype[Any], rows: int) -> Column:
     return np.frombuffer(data, dtype=dtype)
 
 
-def _bound_fields(payload: bytes) -> None:
-    """Raises Problem when the payload has more top-level fields than any message of ours.
+def _bound_fields(payload: bytes, descriptor: Descriptor) -> None:
+    """Raises Problem when the payload has more fields than any message of ours.
 
     Each of them may become an object of a hundred bytes and more, however short it is in the payload: without
     this, a few kilobytes of compressed tape make the parser fill the memory.
     """
-    position, end = 0, len(payload)
-    for _ in range(FIELDS_LIMIT):
+    within = _within(descriptor) if len(payload) > SMALL_PAYLOAD_BYTES else {}
+    _, waiting = _fields(payload, 0, len(payload), FIELDS_LIMIT, within)
+    # All that is further in: fields of a oneof, say, may replace one another, and each is an object for a while.
+    left = NESTED_FIELDS_LIMIT
+    while waiting:
+        start, end, message = waiting.pop()
+        if message is None:
+            count = (end - start) // NUMBERS_A_FIELD
+        else:
+            count, found = _fields(payload, start, end, left, _within(message))
+            waiting.extend(found)
+        left -= count
+        if left < 0:
+            raise Problem(f"its message has more than {NESTED_FIELDS_LIMIT} fields in all")
+
+
+_Within: TypeAlias = tuple[
+    int, int, Descriptor | None
+]  # start and end of what is in a field, and its message
+
+
+@functools.cache
+def _within(descriptor: Descriptor) -> dict[int, Descriptor | None]:
+    """The fields that have something within: their message, or None for a list of numbers."""
+    return {
+        field.number: field.message_type
+        for field in descriptor.fields
+        if field.message_type is not None or field.is_packed
+    }
+
+
+def _fields(
+    payload: bytes, position: int, end: int, limit: int, within: Mapping[int, Descriptor | None]
+) -> tuple[int, list[_Within]]:
+    """How many fields there are, and those of `within` that are not empty."""
+    found: list[_Within] = []
+    for count in range(limit + 1):
         if position == end:
-            return
+            return count, found
         tag, position = _varint(payload, position)
         wire_type = tag & 7
         if wire_type == 0:
@@ -264,16 +311,17 @@ def _bound_fields(payload: bytes) -> None:
         elif wire_type == 1:
             position += 8
         elif wire_type == 2:
-            length, position = _varint(payload, position)
-            position += length
+            length, start = _varint(payload, position)
+            position = start + length
+            if length and tag >> 3 in within:
+                found.append((start, position, within[tag >> 3]))
         elif wire_type == 5:
             position += 4
         else:
             raise Problem("it holds no message that can be parsed")
         if position > end:
             raise Problem("its message ends inside a field")
-    if position != end:
-        raise Problem(f"its message has more than {FIELDS_LIMIT} fields")
+    raise Problem(f"its message has more than {limit} fields")
 
 
 def _varint(payload: bytes, position: int) -> tuple[int, int]:

@@ -20,7 +20,6 @@ from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, sl
 from ringtape.coordinator.tape.contents import ContentsBuilder
 from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.index import IndexBuilder
-from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.packing import Packer
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
@@ -129,6 +128,12 @@ class TapeWriter:
     def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
         """See TapeSink."""
         self._check_open()
+        block = self._block
+        if 0 < count < BLOCK_ROWS_MAX - block.rows:  # nearly always: it fits and does not fill the block
+            block.add_requests(worker, columns, count, at_ns)
+            if block.raw_bytes >= BLOCK_BYTES_MAX:
+                self.flush()
+            return
         start = 0
         while start < count:
             stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
@@ -140,6 +145,13 @@ class TapeWriter:
     def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
         """See TapeSink."""
         self._check_open()
+        block = self._block
+        if 0 < count < BLOCK_ROWS_MAX - block.rows:  # nearly always: it fits and does not fill the block
+            block.add_completions(worker, columns, count, at_ns)
+            self.completion_count += count
+            if block.raw_bytes >= BLOCK_BYTES_MAX:
+                self.flush()
+            return
         start = 0
         while start < count:
             stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
@@ -194,8 +206,7 @@ class TapeWriter:
 
     def flush_due(self, now_ns: int) -> None:
         """Writes the block that grows if its first row is FLUSH_AFTER_NS old."""
-        due_ns = self.next_flush_ns()
-        if due_ns is not None and now_ns >= due_ns:
+        if self._block.rows and now_ns >= self._block.first_row_ns + FLUSH_AFTER_NS:
             self.flush()
 
     def next_flush_ns(self) -> int | None:
@@ -236,6 +247,7 @@ class TapeWriter:
         sealed.contents = self._contents.count
         index = self._index.finish()
         if index is not None:
+            sealed.snapshots, sealed.index_offset = len(index.snapshots), self._whole_bytes
             self._write(self._encoder.encode(frames.FrameType.INDEX, index.SerializeToString()))
         self._write(self._encoder.encode(frames.FrameType.SEAL, sealed.SerializeToString()))
         self._synced(os.fsync, "it may not survive a power failure")
@@ -271,7 +283,7 @@ class TapeWriter:
         try:
             with _ours(f"the block for {self._path}"):
                 tables = Tables.of(block, self._shape)
-                before = self._ledger.before(Layout(tables.run_table, tables.run_worker, tables.run_count))
+                before = self._ledger.before(tables.layout)
                 self._blocks += 1
                 self.begin()
                 # Up to here the ledger knows of the contents before the end of the last block.

@@ -319,7 +319,10 @@ def test_a_tape_without_a_seal_says_so(folder: Path) -> None:
         ((), ("record", "replay", "run", "demo", "tape", "--version")),
         (
             ("record",),
-            ("--disk", "--workers", "--seed", "--output", "--data", "--overlap", "--json", "PROGRAM"),
+            (
+                *("--disk", "--workers", "--seed", "--output", "--tape-sync", "--data", "--overlap"),
+                *("--json", "PROGRAM"),
+            ),
         ),
         (("replay",), ("--disk", "--program", "--output", "--force", "--stall-timeout", "--json")),
         (("run",), ("--disk", "--workers", "--seed", "--json")),

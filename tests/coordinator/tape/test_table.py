@@ -20,6 +20,7 @@ from ringtape.coordinator.tape import (
     iter_rows,
     iter_table,
 )
+from ringtape.coordinator.tape import reader as reader_module
 from ringtape.proto.errors import TapeError
 from tests.coordinator.tape.making import make_header, make_run, rows_of, write
 
@@ -101,18 +102,22 @@ def test_a_seek_reads_little_of_what_is_before(tmp_path: Path, monkeypatch: pyte
     with TapeReader.open(tmp_path / "t") as reader:
         blocks = list(reader.blocks())
         last = max(block.first_id + block.request_count - 1 for block in blocks)
-        payloads: list[int] = []
+        reads: list[int] = []
         read = reader.read
 
         def counted(length: int, offset: int) -> bytes:
-            if length > 24:
-                payloads.append(offset)
+            reads.append(offset)
             return read(length, offset)
 
         monkeypatch.setattr(reader, "read", counted)
-        reader.seek(request_id=last)
+        monkeypatch.setattr(reader_module, "SEAL_BYTES_MAX", 1024)
         assert len(blocks) > 100
-        assert len(payloads) <= 6  # the index, and at most as many blocks as are between two snapshots
+        for wanted in ({"request_id": last}, {"request_id": last // 2}, {"worker": 1, "checkpoint": 40}):
+            reads.clear()
+            reader.seek(**wanted)
+            # The end, the seal and the index, and as many blocks as are between two snapshots: a header and a payload
+            # each, and nothing else of what is before.
+            assert len(reads) <= 6 + 2 * 5, wanted
 
 
 def test_an_index_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
