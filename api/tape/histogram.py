@@ -21,9 +21,9 @@ _BUCKETS = (64 - SUB_BITS + 1) << SUB_BITS
 def buckets_of(values: NDArray[Any]) -> NDArray[np.int64]:
     """The bucket of each value, which is not negative."""
     values = values.astype(np.uint64)
-    # How many bits each has: frexp is exact below 2^53, and above that the rounding is put right.
+    # How many bits each has. A large one may be rounded up to the next power of two: it is one bit too many then, and
+    # comes to the same bucket.
     bits = np.frexp(values.astype(np.float64))[1].astype(np.int64)
-    bits -= (values >> np.maximum(bits - 1, 0).astype(np.uint64)) == 0
     shift = np.maximum(bits - SUB_BITS - 1, 0)
     return (shift << SUB_BITS) + (values >> shift.astype(np.uint64)).astype(np.int64)
 
