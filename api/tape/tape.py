@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from ringtape.coordinator.tape import Table, TapeReader
 from ringtape.settings import UsageError
@@ -91,6 +91,17 @@ class TapeRequest:
         return None if self.completed_ns is None else self.completed_ns - self.submitted_ns
 
 
+class Filters(TypedDict, total=False):
+    """Which requests: the arguments of `Tape.columns`."""
+
+    first_id: int | None
+    last_id: int | None
+    after: tuple[int, int] | None
+    disk: str | Collection[str]
+    worker: int | Collection[int]
+    kind: str | Collection[str]
+
+
 def open_tape(path: str | os.PathLike[str]) -> Tape:
     """Open a tape to look into it. Close it, or use it in a `with`; runs cannot write it anew while it is open.
 
@@ -140,7 +151,7 @@ class Tape:
         end = self._reader.end
         return None if end is None else end.value
 
-    def requests(self, **filters: Any) -> Iterator[TapeRequest]:
+    def requests(self, **filters: Unpack[Filters]) -> Iterator[TapeRequest]:
         """The requests, one by one."""
         for rows in self.columns(**filters):
             found = records.columns(rows, self._reader.header)
@@ -167,13 +178,13 @@ class Tape:
         selection = self._select(first_id, last_id, after, disk, worker, kind)
         return selected(self._reader, selection)
 
-    def to_arrow(self, **filters: Any) -> Any:
+    def to_arrow(self, **filters: Unpack[Filters]) -> Any:
         """The requests as a `pyarrow.Table`, in memory. Raises UsageError where pyarrow is not installed."""
         from ringtape.tape import arrow
 
         return arrow.to_arrow(self.columns(**filters), self._reader.header)
 
-    def to_pandas(self, **filters: Any) -> Any:
+    def to_pandas(self, **filters: Unpack[Filters]) -> Any:
         """The requests as a `pandas.DataFrame`, in memory. Raises UsageError where pandas is not installed."""
         from ringtape.tape import arrow
 
