@@ -179,3 +179,23 @@ def test_a_cut_that_goes_beyond_a_damage_keeps_what_is_before(
         cut(str(tmp_path / "bad"), str(tmp_path / "kept"), first_id=first, last_id=LAST - 1)
     kept = [row for row in rows_in(tmp_path / "kept") if isinstance(row, RequestRow)]
     assert len(kept) == whole - (first or 1) + 1
+
+
+@pytest.mark.parametrize("data", ["digest", "full"])
+def test_a_cut_of_a_tape_with_data_and_undo(tmp_path: Path, data: str) -> None:
+    """The data of the part comes along, and replays without disks; what would put disks back does not."""
+    make_programs(tmp_path)
+    (tmp_path / "a.img").write_bytes(bytes(1 << 20))
+    console = ringtape.Console(stdout=subprocess.DEVNULL)
+    disk = ringtape.Disk("a", tmp_path / "a.img", undo=True)
+    tape = tmp_path / "run.tape"
+    ringtape.record(str(tmp_path / "prog.py"), disks=[disk], workers=2, data=data, tape=tape, console=console)
+    for name, first, last in (("start", None, 13), ("rest", 5, None)):
+        cut(str(tape), str(tmp_path / name), first_id=first, last_id=last)
+        report = verify(tmp_path / name)
+        assert (report.sound, report.whole.requests) == (True, last or 18)
+        with TapeReader.open(tmp_path / name) as reader:
+            assert [disk.undo for disk in reader.header.disks] == [False]
+    if data == "full":
+        result = ringtape.replay(tmp_path / "start", offline=True, console=console)
+        assert result.ended == "the recording was cut after request id 13"
