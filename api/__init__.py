@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ringtape.rewinding import RewoundDisk, rewind
     from ringtape.runs import Console, Progress, record, replay, run
     from ringtape.settings import UsageError
+    from ringtape.tape.tape import Tape, TapeDisk, TapeHeader, TapeRequest, open_tape
+    from ringtape.tape.writing import OutputError
 
 __all__ = [
     "AsyncDisk",
@@ -46,6 +48,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidRequest",
     "Message",
+    "OutputError",
     "ProgramError",
     "ProgramFailed",
     "Progress",
@@ -57,8 +60,12 @@ __all__ = [
     "RingUnavailable",
     "RingtapeError",
     "Stalled",
+    "Tape",
     "TapeDamaged",
+    "TapeDisk",
     "TapeError",
+    "TapeHeader",
+    "TapeRequest",
     "TraceError",
     "UnknownDisk",
     "Unrecorded",
@@ -67,6 +74,7 @@ __all__ = [
     "Worker",
     "WorkerDied",
     "check",
+    "open_tape",
     "record",
     "replay",
     "rewind",
@@ -132,6 +140,14 @@ _HOMES = {
         "replay",
         "run",
     ),
+    "ringtape.tape.tape": (
+        "Tape",
+        "TapeDisk",
+        "TapeHeader",
+        "TapeRequest",
+        "open_tape",
+    ),
+    "ringtape.tape.writing": ("OutputError",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

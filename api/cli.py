@@ -24,6 +24,7 @@ from ringtape.cli_runs import (
 )
 from ringtape.cli_trace import trace_app
 from ringtape.console import Exit
+from ringtape.tape import commands as tape_commands
 
 if TYPE_CHECKING:
     from ringtape.results import Result
@@ -39,12 +40,6 @@ _RUN_CODES = """\
 [cyan]  5[/]  there is no usable io_uring here
 [cyan]130[/]  interrupted; the tape is sealed and can be replayed"""
 
-_TAPE_CODES = """\
-[bold]Exit codes[/]
-[cyan]  0[/]  done, also where the tape has no seal
-[cyan]  2[/]  the file cannot be read or is not a tape
-[cyan]  4[/]  the tape is damaged; what comes before the damage was printed"""
-
 _REWIND_CODES = """\
 [bold]Exit codes[/]
 [cyan]  0[/]  done
@@ -57,8 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tape_app = typer.Typer(help="Look into a tape.")
-app.add_typer(tape_app, name="tape")
+app.add_typer(tape_commands.app, name="tape")
 app.add_typer(trace_app, name="trace")
 
 
@@ -488,77 +482,6 @@ def demo() -> int:
     from ringtape.demo import main as demo_main
 
     return look(demo_main)
-
-
-@tape_app.callback(invoke_without_command=True)
-def _tape(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-        raise typer.Exit(Exit.DONE)
-
-
-@tape_app.command(epilog=_TAPE_CODES)
-def info(
-    tape: TapeArgument,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> int:
-    """Show what a tape is of: the program, its disks, how many requests of each kind, and how the run ended.
-
-    [cyan]ringtape tape info run.tape[/]
-    """
-    from ringtape.cli_tape import print_info
-
-    return look(lambda: print_info(tape, as_json=json))
-
-
-@tape_app.command(epilog=_TAPE_CODES)
-def dump(
-    tape: TapeArgument,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> int:
-    """Print every row of a tape in the order in which it happened, as a stream.
-
-    Requests, completions, the tokens that released them, and what the programs logged, captured and returned.
-
-    [cyan]ringtape tape dump run.tape | less[/]
-    [cyan]ringtape tape dump run.tape --json | jq 'select(.row == "request")'[/]
-    """
-    from ringtape.cli_tape import print_rows
-
-    return look(lambda: print_rows(tape, as_json=json))
-
-
-@tape_app.command(epilog=_TAPE_CODES)
-def plot(
-    tape: TapeArgument,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="PAGE",
-            show_default="TAPE with .html",
-            help="The page to write. One that is there is replaced; any other file is refused.",
-        ),
-    ] = None,
-    from_: Annotated[
-        int | None,
-        typer.Option("--from", metavar="ID", min=1, show_default="the first", help="The first request."),
-    ] = None,
-    to: Annotated[
-        int | None,
-        typer.Option("--to", metavar="ID", min=1, show_default="the last", help="The last request."),
-    ] = None,
-) -> int:
-    """Draw a tape as one HTML page that needs no network.
-
-    Every request of each worker and disk from submission to release, checkpoints, latency and offsets.
-
-    [cyan]ringtape tape plot run.tape -o run.html[/]
-    """
-    from ringtape.tape.plot import print_plot
-
-    return look(lambda: print_plot(tape, output, first_id=from_, last_id=to))
 
 
 def main() -> int:

@@ -59,6 +59,7 @@ def exit_code(error: RingtapeError) -> Exit:
     """The code that an error of a run ends the command with."""
     from ringtape.coordinator.errors import Divergence
     from ringtape.settings import UsageError
+    from ringtape.tape.writing import OutputError
 
     # In this order: a damaged tape is a TapeError as well.
     codes: tuple[tuple[type[RingtapeError], Exit], ...] = (
@@ -71,6 +72,7 @@ def exit_code(error: RingtapeError) -> Exit:
         (TapeError, Exit.UNUSABLE),
         (TraceError, Exit.UNUSABLE),
         (UsageError, Exit.UNUSABLE),
+        (OutputError, Exit.UNUSABLE),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), Exit.PROGRAM_RAISED)
 

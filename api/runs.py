@@ -262,6 +262,11 @@ def replay(
     on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
         recorded = reader.header
+        if recorded.cut.first_id > 1:
+            raise TapeError(
+                f"{os.fspath(tape)} cannot be replayed: it is a cut of {recorded.cut.of}"
+                f" that begins with its request id {recorded.cut.first_id}"
+            )
         if offline:
             _check_offline(reader, disks, force=force, disturb=disturb)
         inspection = inspection_of(wanted, recorded)

@@ -1,1 +1,1 @@
-"""What `ringtape tape` does: the tools that look into a tape, one module each."""
+"""The tools that look into tapes: what `ringtape tape` does, and `ringtape.open_tape`."""

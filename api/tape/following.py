@@ -54,7 +54,11 @@ class Following:
 
     def tables(self) -> Iterator[Table]:
         """As `iter_table` gives them; what was not released before a damage comes too."""
-        yield from join(self._blocks())
+        leftover: list[Table] = []
+        for joined in join(self._blocks(), leftover):
+            if len(joined.released):
+                yield joined.released
+        yield from leftover
 
     def _blocks(self) -> Iterator[BlockView]:
         try:

@@ -9,7 +9,7 @@ from ringtape.coordinator.tape.repair import Damage, VerifyReport, repair, verif
 from ringtape.coordinator.tape.rows import CompletionRow, NoteRow, RequestRow, Row, TokenRow, iter_rows
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
 from ringtape.coordinator.tape.sink import NullTape, TapeSink
-from ringtape.coordinator.tape.table import NEVER, ROW, iter_table
+from ringtape.coordinator.tape.table import NEVER, ROW, Joined, Table, iter_joined, iter_table
 from ringtape.coordinator.tape.writer import TapeWriter
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "CompletionRow",
     "CompletionsRun",
     "Damage",
+    "Joined",
     "NoteRow",
     "NoteRun",
     "NullTape",
@@ -27,6 +28,7 @@ __all__ = [
     "RequestsRun",
     "Row",
     "Run",
+    "Table",
     "TapeDamagedAt",
     "TapeEnd",
     "TapeReader",
@@ -36,6 +38,7 @@ __all__ = [
     "TokenRun",
     "Totals",
     "VerifyReport",
+    "iter_joined",
     "iter_rows",
     "iter_table",
     "repair",

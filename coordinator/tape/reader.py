@@ -342,7 +342,9 @@ class TapeReader:
         payload = frames.unpack(frame)
         if frame.type == FrameType.BLOCK:
             return Tables.of(parse(payload, tape_pb2.Block()), self._shape), None
-        block, before, layout = unpack_block(payload, digests=self._shape.digests, contents=self._shape.contents)
+        block, before, layout = unpack_block(
+            payload, digests=self._shape.digests, contents=self._shape.contents
+        )
         return Tables.of(block, self._shape, layout), before
 
     def _read_file_header(self) -> int:

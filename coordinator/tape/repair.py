@@ -6,7 +6,7 @@ completions and tokens are about is lost. Neither holds more than a block, the i
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ringtape.coordinator.tape import frames
@@ -80,10 +80,13 @@ class _Whole:
     snapshots: dict[int, tape_pb2.Snapshot] = field(default_factory=dict)
 
 
-def verify(path: str | os.PathLike[str]) -> VerifyReport:
+def verify(
+    path: str | os.PathLike[str], *, on_bytes: Callable[[int, int], None] | None = None
+) -> VerifyReport:
     """Reads the whole tape, past any damage, and checks all there is to check.
 
-    Raises what `TapeReader.open` raises: without a header nothing on the tape has a meaning.
+    `on_bytes` is told after every block how many bytes are read, and of how many. Raises what `TapeReader.open`
+    raises: without a header nothing on the tape has a meaning.
     """
     with TapeReader.open(path) as reader:
         reader.checks_undo = True
@@ -93,7 +96,7 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         damages: list[Damage] = []
         stranded = 0
         try:
-            _read(reader, whole)
+            _read(reader, whole, on_bytes)
             seal = reader.seal
             lost: int | None = 0
         except TapeDamagedAt as error:
@@ -118,14 +121,19 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         )
 
 
-def repair(bad: str | os.PathLike[str], good: str | os.PathLike[str]) -> VerifyReport:
+def repair(
+    bad: str | os.PathLike[str],
+    good: str | os.PathLike[str],
+    *,
+    on_bytes: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
     """Writes what `bad` has before its first damage to `good`, a new file, byte for byte.
 
     After that come the undo frames that are whole behind the damage: a disk can still be put back by them. Returns what
     `verify` says of `bad`. `good` then ends like a recording that was cut, or is a copy if there is no damage. Raises
     TapeError: `bad` has no whole header, or `good` exists already or cannot be written; nothing is left of it then.
     """
-    report = verify(bad)
+    report = verify(bad, on_bytes=on_bytes)
     source, target = os.fspath(bad), os.fspath(good)
     try:
         with open(source, "rb") as reads, open(target, "xb") as writes:
@@ -150,7 +158,7 @@ def repair(bad: str | os.PathLike[str], good: str | os.PathLike[str]) -> VerifyR
     return report
 
 
-def _read(reader: TapeReader, whole: _Whole) -> None:
+def _read(reader: TapeReader, whole: _Whole, on_bytes: Callable[[int, int], None] | None) -> None:
     """All blocks, up to the end or the first damage, each held against the index."""
     faults = FaultScan()
     for ledger, view in reader.follow():
@@ -162,7 +170,11 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
                 raise reader.damaged(found, view.offset, view.number) from None
         whole.bytes = view.offset + view.frame_bytes
         faults.take(view.tables, view.completed_ids)
-        end = view.offset + view.frame_bytes  # a reader that begins at a snapshot passes over what is between blocks
+        if on_bytes is not None:
+            on_bytes(whole.bytes, reader.file_bytes)
+        end = (
+            view.offset + view.frame_bytes
+        )  # a reader that begins at a snapshot passes over what is between blocks
         snapshot = whole.snapshots.get(end)
         if snapshot is not None:
             whole.checked += 1

@@ -6,7 +6,7 @@ and the requests that are not released yet, and looks at no row by itself. For t
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,57 @@ ROW = np.dtype(
 )
 
 
+class Joined(NamedTuple):
+    """A block, and what became of requests in it, as arrays of `ROW` by id.
+
+    `made` are the requests of the block itself, without what came of them; `completed` and `released` those that it
+    completes and releases, with all that is known by then. `open_from` is the lowest id that is not released yet,
+    beyond the last one made where all are.
+    """
+
+    block: BlockView
+    made: Table
+    completed: Table
+    released: Table
+    open_from: int
+
+
+def iter_joined(
+    reader: TapeReader, start: Position | None = None, leftover: list[Table] | None = None
+) -> Iterator[Joined]:
+    """The blocks of the tape, each with its requests joined to what came of them.
+
+    From `start` on, requests that were made before it are left out. Those that were never released are put into
+    `leftover` at the end, also where that is a damage. Raises what `TapeReader.blocks` raises.
+    """
+    yield from join(reader.blocks(start), leftover)
+
+
+def join(blocks: Iterable[BlockView], leftover: list[Table] | None = None) -> Iterator[Joined]:
+    """`iter_joined` for blocks that are taken one by one and follow one another."""
+    waiting = np.zeros(0, dtype=ROW)
+    made: list[Table] = []  # by blocks in which nothing completed
+    try:
+        for block in blocks:
+            made.append(requests_of(block))
+            new = made[-1]
+            completed = released = waiting[:0]
+            if len(block.completed_ids) or len(block.released_ids):
+                waiting = np.concatenate((waiting, *made))
+                made.clear()
+                places = _join(waiting, block)
+                completed = waiting[places]
+                done = waiting["released_at"] != 0
+                released = waiting[done]
+                waiting = waiting[~done]
+            oldest = next((rows for rows in (waiting, *made) if len(rows)), None)
+            open_from = block.first_id + len(new) if oldest is None else int(oldest["id"][0])
+            yield Joined(block, new, completed, released, open_from)
+    finally:
+        if leftover is not None:
+            leftover.extend(rows for rows in (waiting, *made) if len(rows))
+
+
 def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Table]:
     """The requests of the tape as arrays of `ROW`, each with the block that released it, by id within an array.
 
@@ -49,27 +100,11 @@ def iter_table(reader: TapeReader, start: Position | None = None) -> Iterator[Ta
     out. Raises what `TapeReader.blocks` raises, after what was released before the damage; `reader.end` and
     `reader.seal` are set at the end.
     """
-    yield from join(reader.blocks(start))
-
-
-def join(blocks: Iterable[BlockView]) -> Iterator[Table]:
-    """`iter_table` for who looks at the blocks as well: they are taken one by one, and follow one another."""
-    waiting = np.zeros(0, dtype=ROW)
-    made: list[Table] = []  # by blocks in which nothing completed
-    for block in blocks:
-        made.append(requests_of(block))
-        if not len(block.completed_ids) and not len(block.released_ids):
-            continue
-        waiting = np.concatenate((waiting, *made))
-        made.clear()
-        _join(waiting, block)
-        done = waiting["released_at"] != 0
-        if done.any():
-            yield waiting[done]
-            waiting = waiting[~done]
-    for rows in (waiting, *made):
-        if len(rows):
-            yield rows
+    leftover: list[Table] = []
+    for joined in iter_joined(reader, start, leftover):
+        if len(joined.released):
+            yield joined.released
+    yield from leftover
 
 
 def requests_of(block: BlockView) -> Table:
@@ -100,15 +135,15 @@ def requests_of(block: BlockView) -> Table:
     return rows
 
 
-def _join(rows: Table, block: BlockView) -> None:
-    """Fills in what the block says about the rows, which are in the order of their ids."""
+def _join(rows: Table, block: BlockView) -> NDArray[Any]:
+    """Fills in what the block says about the rows, which are in the order of their ids. Which ones it completes."""
     tables = block.tables
     layout = tables.layout
-    place, known = _places(rows["id"], block.completed_ids)
-    rows["result"][place] = np.frombuffer(tables.result, dtype="<i8")[known]
+    completed, known = _places(rows["id"], block.completed_ids)
+    rows["result"][completed] = np.frombuffer(tables.result, dtype="<i8")[known]
     if tables.completion_digest:
-        rows["digest"][place] = np.frombuffer(tables.completion_digest, dtype="<u8")[known]
-    rows["completed_ns"][place] = layout.per_row(COMPLETIONS, tables.run_ns).view(np.int64)[known]
+        rows["digest"][completed] = np.frombuffer(tables.completion_digest, dtype="<u8")[known]
+    rows["completed_ns"][completed] = layout.per_row(COMPLETIONS, tables.run_ns).view(np.int64)[known]
     place, known = _places(rows["id"], block.released_ids)
     checkpoint = block.followed.before.tokens[layout.worker_of(TOKENS)] + layout.ranks(TOKENS).astype(
         np.uint64
@@ -117,6 +152,7 @@ def _join(rows: Table, block: BlockView) -> None:
     rows["released_at"][place] = np.repeat(checkpoint + np.uint64(1), released)[known]
     at_ns = layout.per_row(TOKENS, tables.run_ns).view(np.int64)
     rows["released_ns"][place] = np.repeat(at_ns, released)[known]
+    return completed
 
 
 def _places(ids: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -228,10 +228,10 @@ def test_info_and_dump_agree_with_the_run(folder: Path) -> None:
     a, b = info["disks"]
     assert (a["name"], a["size"], a["fresh"], b["name"], b["made"]) == ("a", 1 << 20, True, "b", True)
     assert a["kinds"] == {
-        "read": {"requests": 2, "bytes": 8192},
-        "write": {"requests": 16, "bytes": 65536},
-        "write_zeroes": {"requests": 2, "bytes": 8192},
-        "fsync": {"requests": 2, "bytes": 0},
+        "read": {"requests": 2, "bytes": 8192, "moved_bytes": 8192},
+        "write": {"requests": 16, "bytes": 65536, "moved_bytes": 65536},
+        "write_zeroes": {"requests": 2, "bytes": 8192, "moved_bytes": 0},
+        "fsync": {"requests": 2, "bytes": 0, "moved_bytes": 0},
     }
     assert b["kinds"] == {}
 
@@ -327,9 +327,18 @@ def test_a_tape_without_a_seal_says_so(folder: Path) -> None:
         (("replay",), ("--disk", "--program", "--output", "--force", "--stall-timeout", "--json")),
         (("run",), ("--disk", "--workers", "--seed", "--json")),
         (("demo",), ()),
-        (("tape",), ("info", "dump")),
+        (("tape",), ("info", "dump", "stats", "diff", "cut", "export", "verify", "repair")),
         (("tape", "info"), ("--json",)),
-        (("tape", "dump"), ("--json",)),
+        (("tape", "dump"), ("--from", "--to", "--disk", "--worker", "--kind", "--requests", "--json")),
+        (("tape", "stats"), ("--json",)),
+        (("tape", "diff"), ("--ignore", "--context", "--json")),
+        (("tape", "cut"), ("--from", "--to", "--output")),
+        (
+            ("tape", "export"),
+            ("--format", "--output", "--path", "--from", "--to", "--disk", "--worker", "--kind"),
+        ),
+        (("tape", "verify"), ("--json",)),
+        (("tape", "repair"), ("--output", "--json")),
     ],
 )
 def test_help_teaches(command: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
@@ -357,7 +366,7 @@ def test_no_more_is_loaded_than_the_command_needs(folder: Path) -> None:
     )
     for words, unwanted in (
         (["--version"], ["typer", "rich", "numpy", "google.protobuf", "ringtape.runs"]),
-        (["record", "prog.py:arguments"], ["rich", "ringtape.cli_tape"]),
+        (["record", "prog.py:arguments"], ["rich", "ringtape.tape.info"]),
         (["tape", "info", "run.tape"], ["rich", "liburing", "ringtape.runs"]),
     ):
         done = subprocess.run(

@@ -29,6 +29,7 @@ from ringtape.console import Exit
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
+TAPES = ROOT / "docs" / "tapes.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
@@ -148,6 +149,10 @@ def test_the_guide_to_traces_can_be_followed(tmp_path: Path) -> None:
     follow(blocks_of(ROOT / "docs" / "traces.md"), tmp_path)
 
 
+def test_the_page_on_tapes_can_be_followed(tmp_path: Path) -> None:
+    follow(blocks_of(TAPES), tmp_path)
+
+
 def test_the_program_in_the_readme_runs_as_pasted(tmp_path: Path) -> None:
     blocks = list(blocks_of(README))
     program = next(block for block in blocks if block.file_name is not None)
@@ -264,10 +269,13 @@ def test_the_reference_has_every_public_name() -> None:
         ringtape.ReplayedRequest,
         ringtape.Result,
         ringtape.RewoundDisk,
+        ringtape.TapeDisk,
+        ringtape.TapeHeader,
+        ringtape.TapeRequest,
         ringtape.WatchedRequest,
     )
     fields = {field.name for one in data for field in dataclasses.fields(one)}
-    methods = {name for one in data for name in vars(one) if not name.startswith("_")}
+    methods = {name for one in (*data, ringtape.Tape) for name in vars(one) if not name.startswith("_")}
     # How a completion comes in; no program has a use for it.
     assert not ({*ringtape.__all__, *members, *fields, *methods} - {"released"}) - reference_names()
 
@@ -312,7 +320,16 @@ def test_the_reference_has_every_key_of_the_json(tmp_path: Path) -> None:
     disks = [ringtape.Disk("a", tmp_path / "a.img", size="1M")]
     ringtape.record(str(tmp_path / "all.py"), disks=disks, workers=2, tape=tmp_path / "all.tape")
     outputs = run_session(
-        ["ringtape tape info all.tape --json", "ringtape tape dump all.tape --json"], tmp_path
+        [
+            "ringtape tape info all.tape --json",
+            "ringtape tape dump all.tape --json",
+            "ringtape tape dump all.tape --json --requests",
+            "ringtape tape stats all.tape --json",
+            "ringtape tape diff all.tape all.tape --json",
+            "ringtape tape cut all.tape --to 1 -o cut.tape > /dev/null; ringtape tape diff all.tape cut.tape --json",
+            "echo x >> cut.tape; ringtape tape repair cut.tape -o good.tape --json",
+        ],
+        tmp_path,
     )
     rows = [json.loads(line) for output in outputs for line in output.splitlines()]
     assert {row.get("row") for row in rows} > {"request", "completion", "token", "log", "captured", "outcome"}
