@@ -255,14 +255,6 @@ class TapeReader:
         except Problem as problem:
             raise TapeError(f"{self._path} changed while it was read: {problem}") from None
 
-    def next_block(self, offset: int) -> int:
-        """Where the first block begins at or after the frame at `offset`, or else what blocks cannot follow."""
-        while (found := frames.skip_frame(self.read, offset, self.file_bytes)) is not None:
-            if found[0] in (FrameType.BLOCK, FrameType.PACKED, FrameType.INDEX, FrameType.SEAL):
-                break
-            offset += found[1]
-        return offset
-
     def close(self) -> None:
         """Closes the file. Blocks given out before stay readable."""
         self._file.close()

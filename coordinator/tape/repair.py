@@ -160,7 +160,7 @@ def _read(reader: TapeReader, whole: _Whole) -> None:
                 reader.contents.check_block(view.tables)
             except Problem as found:
                 raise reader.damaged(found, view.offset, view.number) from None
-        whole.bytes = reader.next_block(view.offset + view.frame_bytes)
+        whole.bytes = view.offset + view.frame_bytes
         faults.take(view.tables, view.completed_ids)
         snapshot = whole.snapshots.get(whole.bytes)
         if snapshot is not None:
