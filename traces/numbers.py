@@ -4,8 +4,8 @@ A field's last eight bytes are loaded as one 64-bit word, what does not belong t
 multiplications add up the digits of all rows (the method is known as SWAR; Daniel Lemire, "Quickly parsing eight
 digits", 2018). That takes 17 ns for a number of up to eight digits and 37 for one of up to sixteen, where `int()` of a
 slice takes 180 to 320. `numpy.loadtxt` is as fast (48 ns a field), and `pyarrow.csv` on one core nearly so; but they
-stop at the first bad value of a column, do not say on which line it is, and read seconds with nine digits behind the
-point as floating-point numbers. This never raises: what is no number comes back in a mask.
+end at the first bad value, where a reader of traces may have to leave the line out and go on. This never raises: what
+is no number comes back in a mask.
 """
 
 from __future__ import annotations

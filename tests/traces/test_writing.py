@@ -56,7 +56,9 @@ def as_blktrace(folder: Path, rows: list[Row]) -> Path:
 
 def ordered(rows: list[Row]) -> list[Row]:
     """In order of time, and no two at one."""
-    rows = [row._replace(time_ns=row.time_ns % 10**15 + 1000 * number) for number, row in enumerate(rows)]
+    rows = [
+        row._replace(time_ns=row.time_ns % 10**10 * 10**5 + 1000 * number) for number, row in enumerate(rows)
+    ]
     rows.sort(key=lambda row: row.time_ns)
     return [row._replace(time_ns=row.time_ns - rows[0].time_ns) for row in rows]
 
