@@ -26,7 +26,7 @@ _CODES = """\
 
 _DIFF_CODES = """\
 [bold]Exit codes[/]
-[cyan]  0[/]  the tapes are the same but for times, and for what was ignored
+[cyan]  0[/]  done: the tapes are the same but for times, and for what was ignored
 [cyan]  1[/]  they are different
 [cyan]  2[/]  the command is wrong, or a file cannot be read or is not a tape
 [cyan]  4[/]  a tape is damaged; what comes before the damage was compared, and is the same"""
