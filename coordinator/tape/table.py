@@ -74,8 +74,9 @@ def join(blocks: Iterable[BlockView], leftover: list[Table] | None = None) -> It
     made: list[Table] = []  # by blocks in which nothing completed
     try:
         for block in blocks:
-            made.append(requests_of(block))
-            new = made[-1]
+            new = requests_of(block)
+            if len(new):  # blocks of notes alone must not add up to a list that is searched each time
+                made.append(new)
             completed = released = waiting[:0]
             if len(block.completed_ids) or len(block.released_ids):
                 waiting = np.concatenate((waiting, *made))
