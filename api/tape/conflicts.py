@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.coordinator.tape import Joined, Table
-from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import COMPLETIONS, REQUESTS
 from ringtape.proto.messages_pb2 import KIND_FSYNC, KIND_READ
 
@@ -41,7 +40,7 @@ class Conflicts:
     def take(self, joined: Joined) -> NDArray[np.bool_]:
         """Which of the requests that the block made met one in flight."""
         tables = joined.block.tables
-        layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
+        layout = tables.layout
         runs = np.arange(len(tables.run_table), dtype=np.int64)
         rows = np.concatenate((self._flying, _rows_of(joined.made, layout.per_row(REQUESTS, runs))))
         place = np.searchsorted(rows["id"], joined.block.completed_ids)

@@ -26,7 +26,6 @@ from ringtape.coordinator.tape import (
     frames,
 )
 from ringtape.coordinator.tape.blocks import BlockBuilder, slice_requests
-from ringtape.coordinator.tape.layout import Layout
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.packing import Packer
 from ringtape.coordinator.tape.tables import Shape, Tables
@@ -152,8 +151,7 @@ def _part(
     if not builder.rows:
         return b""
     tables = Tables.of(builder.finish(), shape)
-    layout = Layout(tables.run_table, tables.run_worker, tables.run_count)
-    payload = Packer().pack(tables, before.before(layout))
+    payload = Packer().pack(tables, before.before(tables.layout))
     return encoder.encode(frames.FrameType.PACKED, payload, compress=len(payload) < SMALL_BLOCK_BYTES)
 
 

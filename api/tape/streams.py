@@ -85,7 +85,7 @@ class Side:
             self.damage, self.ended = error, True
             return
         view = joined.block
-        layout = Layout(view.tables.run_table, view.tables.run_worker, view.tables.run_count)
+        layout = view.tables.layout
         place = (view.number << _PLACE_BITS) + np.arange(len(view.tables.run_table), dtype=np.int64)
         self.rows += len(joined.made) + len(view.tables.released)
         self._append("request", _ALL, self._requests(joined, layout.per_row(REQUESTS, place)))
