@@ -121,6 +121,18 @@ def _pickled(program: Callable[..., Any]) -> Named:
     return Named(wire_pb2.Program(pickled=pickled), "", "")
 
 
+def _spec_of(name: str, path: Any) -> Any:
+    """What the first finder that knows the module says of it; None if none does."""
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        if spec is not None:
+            return spec
+    return None
+
+
 def _source_of(module: str) -> str | None:
     """Where a fresh interpreter with this one's path would import a module from; None if it would not find it."""
     path: Any = None
@@ -128,14 +140,16 @@ def _source_of(module: str) -> str | None:
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
         name = ".".join(parts[:count])
-        for finder in sys.meta_path:
-            try:
-                spec = finder.find_spec(name, path)
-            except (ImportError, AttributeError, ValueError):
-                continue
-            if spec is not None:
-                break
-        else:
+        try:
+            spec = _spec_of(name, path)
+        except KeyError:
+            # A folder without __init__.py in another such: its spec wants the outer one to be imported.
+            origin, path = (
+                None,
+                [folder for one in path if os.path.isdir(folder := f"{one}/{parts[count - 1]}")],
+            )
+            continue
+        if spec is None:
             return None
         origin, path = spec.origin, spec.submodule_search_locations
     return origin or ""

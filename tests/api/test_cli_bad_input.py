@@ -172,7 +172,7 @@ def test_without_permission(folder: Path) -> None:
 # ---- what a program asks for that cannot be: its own failure, in a replay too
 
 ASKED = {
-    "unknown disk": (("b", "0", "4096"), "this run has no disk 'b'; its disks are: 'a'"),
+    "unknown disk": (("b", "0", "4096"), "this run has no disk 'b'; the disks of worker 0 are: 'a'"),
     "unaligned offset": (("a", "100", "4096"), "offset 100 on disk 'a' is not a multiple of its block size"),
     "unaligned length": (("a", "0", "4000"), "length 4000 on disk 'a' is not a multiple of its block size"),
     "out of range": (("a", "1048576", "4096"), "offset 1048576 with length 4096 is out of range on disk 'a'"),

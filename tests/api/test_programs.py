@@ -81,6 +81,19 @@ def test_the_program_s_own_modules_are_found(folder: Path) -> None:
     assert "  returned     7\n" in ringtape("record", "own_module:main", cwd=folder).stdout
 
 
+def test_folders_that_are_no_packages_lead_to_a_module(folder: Path) -> None:
+    """One in another: what such a folder is made of is only found through the outer one."""
+    inner = folder / "outer" / "middle" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "module.py").write_text("def main(io):\n    return 11\n")
+    assert "  returned     11\n" in ringtape("record", "outer.middle.inner.module:main", cwd=folder).stdout
+    check_one_line(
+        ringtape("record", "outer.middle.none.module:main", cwd=folder),
+        2,
+        "there is no module 'outer.middle.none",
+    )
+
+
 # ---- another program in the replay
 
 
