@@ -7,7 +7,6 @@ ends with work.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shlex
 import shutil
@@ -29,6 +28,7 @@ from ringtape.disks import Disk
 from ringtape.examples import pipeline
 from ringtape.proto.errors import DiskError, RingtapeError
 from ringtape.results import Result
+from ringtape.screen import Screen
 
 WORKERS = 2
 SEED = 7
@@ -72,7 +72,7 @@ def main() -> int:
         DiskError: there is no temporary folder to be had.
         RingtapeError: what `record` and `replay` raise.
     """
-    console = _Console(highlight=False)
+    console = Screen(highlight=False)
     console.width = min(console.width, COLUMNS_MAX)
     with _folder(console) as folder:
         console.print("[bold]One program, recorded twice, and replayed[/]\n")
@@ -88,12 +88,6 @@ def main() -> int:
         exact = _show_replays(console, first, [runs.replay(_tape(first)) for _ in range(REPLAYS)])
         _show_commands(console, folder)
     return Exit.DONE if exact else Exit.NOT_EXACT
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        # What rich does ends the process. A reader that has seen enough is the command line's to judge.
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 @contextlib.contextmanager

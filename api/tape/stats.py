@@ -142,10 +142,10 @@ def _kind(tally: KindTally, kind: int) -> dict[str, Any]:
 
 
 def _print(stats: dict[str, Any]) -> None:
-    from rich.console import Console
+    from ringtape.screen import Screen
 
     width = None if sys.stdout.isatty() else _WIDTH
-    screen = Console(file=sys.stdout, width=width, highlight=False, markup=False)
+    screen = Screen(file=sys.stdout, width=width, highlight=False, markup=False)
     disks = [(one["name"], one) for one in stats["disks"]]
     workers = [(str(one["worker"]), one) for one in stats["workers"]]
     everything = [("all", stats["all"])]

@@ -278,6 +278,20 @@ def test_dump_into_head_ends_quietly(folder: Path) -> None:
             assert process.wait(TIMEOUT_S) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("info",), ("stats",), ("stats", "--json"), ("verify",), ("export", "-f", "blkparse")],
+    ids=" ".join,
+)
+def test_nobody_reading_is_no_error(folder: Path, words: tuple[str, ...]) -> None:
+    record(folder, "prog.py:arguments")
+    with started("tape", words[0], "run.tape", *words[1:], cwd=folder) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert "error" not in process.stderr.read()
+        assert process.wait(TIMEOUT_S) == 0
+
+
 def test_output_that_cannot_be_written_is_an_error(folder: Path) -> None:
     record(folder, "prog.py:arguments")
     for command in (("tape", "info", "run.tape"), ("tape", "dump", "run.tape"), ("replay", "run.tape")):
