@@ -15,6 +15,8 @@ import xxhash
 import zstandard
 
 READ, WRITE, FSYNC = 1, 2, 5
+ORDER, FULL = 1, 3  # levels of data
+PIECE_BYTES = 1 << 20
 REQUESTS, COMPLETIONS, TOKENS, NOTES = 1, 2, 3, 4
 MODULUS = 1 << 64
 
@@ -33,7 +35,7 @@ def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
         stored = data[at + 24 : at + 24 + stored_bytes]
         assert magic == b"RTfr" and len(stored) == stored_bytes <= raw_bytes <= 64 << 20
         assert xxhash.xxh3_64_intdigest(data[at : at + 16] + stored) == checksum
-        if type_ in (1, 2, 3) or (version > 1 and type_ in (4, 5)):
+        if type_ in (1, 2, 3) or (version > 1 and type_ in (4, 5)) or (version > 2 and type_ in (6, 7)):
             assert codec in (0, 1) and reserved == 0
             payload = zstandard.ZstdDecompressor().decompress(stored) if codec else stored
             assert len(payload) == raw_bytes
@@ -161,9 +163,19 @@ def plain_block(payload: bytes) -> Block:
     )
     block = Block(list(runs))
     requests, completions, tokens = (parsed(one(message, number, b"")) for number in (7, 8, 9))
-    for name, number, form in (*REQUEST_FIELDS, ("request_digest", 6, "Q"), ("covers", 7, "Q")):
+    for name, number, form in (
+        *REQUEST_FIELDS,
+        ("request_digest", 6, "Q"),
+        ("covers", 7, "Q"),
+        ("wrote", 8, "Q"),
+    ):
         block.columns[name] = numbers(one(requests, number, b""), form)
-    for name, number, form in (("sequence", 1, "Q"), ("result", 2, "q"), ("completion_digest", 3, "Q")):
+    for name, number, form in (
+        ("sequence", 1, "Q"),
+        ("result", 2, "q"),
+        ("completion_digest", 3, "Q"),
+        ("returned", 4, "Q"),
+    ):
         block.columns[name] = numbers(one(completions, number, b""), form)
     for name, number, form in (
         ("clock", 1, "Q"),
@@ -240,6 +252,7 @@ def unpack_requests(block: Block, message: Message, made: dict[int, int], digest
         sequence[worker] += 1
     less = stored(one(message, 8, b""), len(fsyncs))
     columns["covers"] = [number - value for number, value in zip(fsyncs, less, strict=True)]
+    columns["wrote"] = steps_of(one(message, 9, b""), [kind == WRITE for kind in columns["kind"]])
 
 
 def unpack_completions(
@@ -263,6 +276,18 @@ def unpack_completions(
         result = (difference + lengths.get((rows[row][0], columns["sequence"][row]), 0)) % MODULUS
         columns["result"].append(result - MODULUS if result >> 63 else result)
     columns["completion_digest"] = stored(one(message, 3, b""), len(rows)) if digests else []
+    has = stored(one(message, 4, b""), len(rows))
+    columns["returned"] = steps_of(one(message, 5, b""), [value != 0 for value in has])
+
+
+def steps_of(data: bytes, has: list[bool]) -> list[int]:
+    """Numbers of contents where there are some, as differences to the one before; 0 elsewhere."""
+    steps = iter(signed(data, sum(has)))
+    number, column = 0, []
+    for here in has:
+        number = (number + next(steps)) % MODULUS if here else number
+        column.append(number if here else 0)
+    return column
 
 
 def unpack_tokens(block: Block, message: Message) -> None:
@@ -297,7 +322,10 @@ Row = tuple[Any, ...]
 
 
 class Tape:
-    """A whole tape: its rows in the order in which they happened, and how it ends."""
+    """A whole tape: its rows in the order in which they happened, and how it ends.
+
+    `data` has what requests wrote and completions returned, by row and id; `undos` what ranges of disks held.
+    """
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
@@ -309,7 +337,12 @@ class Tape:
         type_, payload = next(frames)
         assert type_ == 1
         self.header = parsed(payload)
-        self.digests = one(self.header, 12, 0) != 1
+        self.digests = one(self.header, 12, 0) != ORDER
+        self.keeps_data = one(self.header, 12, 0) == FULL
+        self.contents: list[bytes] = []
+        self.data: dict[tuple[str, int], bytes] = {}
+        self.undos: list[tuple[int, int, bytes]] = []
+        name = xxhash.xxh3_64_intdigest(payload)
         self.workers = [Worker() for _ in range(one(self.header, 11, 0))]
         for type_, payload in frames:
             if type_ == 2:
@@ -318,6 +351,32 @@ class Tape:
                 self._follow(packed_block(payload, self.digests))
             elif type_ == 3:
                 self.seal = parsed(payload)
+            elif type_ == 6:
+                self._keep(parsed(payload))
+            elif type_ == 7:
+                undo = parsed(payload)
+                assert struct.unpack("<Q", one(undo, 5, bytes(8))) == (name,)
+                self.undos.append((one(undo, 1, 0), one(undo, 2, 0), one(undo, 3, b"")))
+                assert one(undo, 4, 0) == len(self.undos)
+
+    def _keep(self, message: Message) -> None:
+        assert one(message, 1, 0) == len(self.contents) + 1
+        data, at = one(message, 3, b""), 0
+        for length in numbers(one(message, 2, b""), "I"):
+            assert 1 <= length <= PIECE_BYTES
+            self.contents.append(data[at : at + length])
+            at += length
+        assert at == len(data)
+
+    def _data(self, row: tuple[str, int], number: int, length: int, digest: int | None) -> None:
+        """What the row refers to, held against its length and digest."""
+        if not number:
+            return
+        found = self.contents[number - 1]
+        if length > PIECE_BYTES:
+            found = b"".join(self.contents[piece - 1] for piece in numbers(found, "Q"))
+        assert len(found) == length and xxhash.xxh3_64_intdigest(found) == digest
+        self.data[row] = found
 
     def _follow(self, block: Block) -> None:
         columns = {name: iter(values) for name, values in block.columns.items()}
@@ -331,6 +390,8 @@ class Tape:
                     sequence, result = next(columns["sequence"]), next(columns["result"])
                     digest = next(columns["completion_digest"]) if self.digests else None
                     id_ = worker.ids.pop(sequence)
+                    if self.keeps_data:
+                        self._data(("completion", id_), next(columns["returned"]), result, digest)
                     worker.waiting.append(id_)
                     worker.completed += 1
                     self.rows.append(("completion", id_, number, sequence, result, digest, at_ns))
@@ -344,6 +405,8 @@ class Tape:
         kind, flags, disk, offset, length = (next(columns[name]) for name, *_ in REQUEST_FIELDS)
         digest = next(columns["request_digest"]) if self.digests else None
         covers = next(columns["covers"]) if kind == FSYNC else None
+        if self.keeps_data:
+            self._data(("request", self.requests), next(columns["wrote"]), length, digest)
         worker.ids[worker.made] = self.requests
         self.rows.append(
             (

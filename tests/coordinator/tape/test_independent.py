@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 import ringtape
 from ringtape.coordinator.tape import CompletionRow, NoteRow, RequestRow, TapeReader, TokenRow, iter_rows
 from ringtape.coordinator.tape.bits import ColumnPacker, Encoding
+from ringtape.coordinator.tape.undo import UndoScan
 from ringtape.proto import tape_pb2
 from tests.coordinator.tape import independent
 from tests.coordinator.tape.making import Requests, make_header, make_run, without_digests, write
-from tests.programs import kept, sharing
+from tests.programs import full, kept, sharing
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -50,10 +51,13 @@ def check(path: Path) -> independent.Tape:
     rows, reader = ours(path)
     tape = independent.Tape(path)
     assert tape.rows == rows
+    with TapeReader.open(path) as again:
+        undos = [(undo.disk, undo.offset, undo.data) for _, undo in again.undo_ranges(UndoScan())]
+    assert tape.undos == undos
     assert (tape.seal is None) == (reader.seal is None)
     if reader.seal is not None:
         assert tape.seal is not None
-        for number in (1, 3, 4, 5):
+        for number in (1, 3, 4, 5, 10, 11):
             name = tape_pb2.Seal.DESCRIPTOR.fields_by_number[number].name
             assert independent.one(tape.seal, number, 0) == getattr(reader.seal, name)
     return tape
@@ -64,10 +68,20 @@ def test_it_imports_nothing_of_ringtape() -> None:
     assert "from ringtape" not in source and "from tests" not in source
 
 
+def is_moved(row: tuple[Any, ...]) -> bool:
+    """It is a write, or a completion that returned data: those have a digest."""
+    return (row[0] == "request" and row[5] == independent.WRITE) or (row[0] == "completion" and row[5] != 0)
+
+
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.tape")), ids=lambda path: path.stem)
 def test_kept_tapes(path: Path) -> None:
     tape = check(path)
     assert tape.rows and tape.seal is not None
+    if path.stem in ("v3-undo", "v3-full"):
+        assert tape.undos
+    if path.stem == "v3-full":
+        # Its reads and writes that moved something.
+        assert {row[:2] for row in tape.rows if row[0] != "note" and is_moved(row)} == set(tape.data)
     digest = independent.one(tape.seal, 6, b"").decode()
     assert digest in ("", tape.digest())  # those that no run made have none
 
@@ -101,11 +115,20 @@ def test_made_tapes_in_every_encoding(way: Encoding, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("program", "data"), [(kept.main, "digest"), (kept.main, "order"), (sharing.talk, "digest")]
+    ("program", "data"),
+    [
+        (kept.main, "digest"),
+        (kept.main, "order"),
+        (sharing.talk, "digest"),
+        (kept.main, "full"),
+        (full.large, "full"),
+    ],
 )
 def test_recordings_with_the_digest_of_their_run(program: Any, data: Any, tmp_path: Path) -> None:
-    disks = [ringtape.Disk("a", tmp_path / "a.img", size="1M")]
+    disks = [ringtape.Disk("a", tmp_path / "a.img", size="8M")]
     recorded = ringtape.record(
         program, disks=disks, workers=2, arguments="some", tape=tmp_path / "t", data=data
     )
-    assert check(tmp_path / "t").digest() == recorded.digest
+    tape = check(tmp_path / "t")
+    assert tape.digest() == recorded.digest
+    assert bool(tape.data) == (data == "full")
