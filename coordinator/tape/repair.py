@@ -129,9 +129,10 @@ def repair(
 ) -> VerifyReport:
     """Writes what `bad` has before its first damage to `good`, a new file, byte for byte.
 
-    After that come the undo frames that are whole behind the damage: a disk can still be put back by them. Returns what
-    `verify` says of `bad`. `good` then ends like a recording that was cut, or is a copy if there is no damage. Raises
-    TapeError: `bad` has no whole header, or `good` exists already or cannot be written; nothing is left of it then.
+    After that come the undo frames that are whole behind the damage, in order: a disk can still be put back by them.
+    Returns what `verify` says of `bad`. `good` then ends like a recording that was cut, or is a copy if there is no
+    damage. Raises TapeError: `bad` has no whole header, or `good` exists already or cannot be written; nothing is left
+    of it then.
     """
     report = verify(bad, on_bytes=on_bytes)
     source, target = os.fspath(bad), os.fspath(good)
@@ -191,11 +192,21 @@ def _read(reader: TapeReader, whole: _Whole, on_bytes: Callable[[int, int], None
 
 
 def _undo_frames_after(path: str, start: int) -> Iterator[bytes]:
+    """Those that are whole behind the damage. One that stands out of order, or twice, gets the next number."""
+    encoder, last = frames.FrameEncoder(), 0
     with TapeReader.open(path) as reader:
-        for offset, _ in reader.undo_ranges(UndoScan()):
-            found = frames.skip_frame(reader.read, offset, reader.file_bytes)
-            if offset >= start and found is not None:
+        for offset, undo in reader.undo_ranges(UndoScan()):
+            is_in_order = undo.number > last
+            last = undo.number if is_in_order else last + 1
+            if offset < start:
+                continue
+            if is_in_order:
+                found = frames.skip_frame(reader.read, offset, reader.file_bytes)
+                assert found is not None, "the tape became shorter while it was read"
                 yield reader.read(found[1], offset)
+            else:
+                undo.number = last
+                yield encoder.encode(FrameType.UNDO, undo.SerializeToString())
 
 
 def _after(reader: TapeReader, first: TapeDamagedAt) -> tuple[list[Damage], int, tape_pb2.Seal | None]:

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtape.coordinator.faults import Faults
-from ringtape.coordinator.tape import TapeDamagedAt, TapeReader, TapeWriter, frames, index, iter_rows, verify
+from ringtape.coordinator.tape import (
+    TapeDamagedAt,
+    TapeReader,
+    TapeWriter,
+    frames,
+    index,
+    iter_rows,
+    repair,
+    verify,
+)
 from ringtape.coordinator.tape.undo import UNDO_BYTES_MAX, UndoScan
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import TapeError
@@ -156,6 +165,39 @@ def test_what_is_whole_is_found_whatever_is_damaged(
         assert found == expected
         assert scan.lost == len(lost) or offsets[-1] in lost or place > offsets[-1]
         assert scan.damage is not None
+
+
+@pytest.mark.parametrize("way", ["swapped", "twice", "the tape twice"])
+@pytest.mark.parametrize("nth", [0, 7, 13])
+def test_repair_keeps_ranges_that_stand_out_of_order(way: str, nth: int, tmp_path: Path) -> None:
+    bad, good, ranges = tmp_path / "bad", tmp_path / "good", made_ranges(3)
+    write_both(bad, ranges)
+    data = bad.read_bytes()
+    with TapeReader.open(bad) as reader:
+        one, other = [offset for offset, _ in reader.undo_ranges(UndoScan())][nth : nth + 2]
+        ends = []
+        for offset in (one, other):
+            found = frames.skip_frame(reader.read, offset, len(data))
+            assert found is not None
+            ends.append(offset + found[1])
+    first, second = data[one : ends[0]], data[other : ends[1]]
+    expected = [*ranges]
+    if way == "swapped":
+        bad.write_bytes(data[:one] + second + data[ends[0] : other] + first + data[ends[1] :])
+        expected[nth : nth + 2] = reversed(ranges[nth : nth + 2])
+    elif way == "twice":
+        bad.write_bytes(data[:other] + first + data[other:])
+        expected.insert(nth + 1, ranges[nth])
+    else:
+        bad.write_bytes(data + data)
+        expected += ranges
+    assert not verify(bad).sound
+    repair(bad, good)
+    report = verify(good)
+    assert report.sound, report.damages
+    with TapeReader.open(good) as reader:
+        found_ranges = [(undo.disk, undo.offset, undo.data) for _, undo in reader.undo_ranges(UndoScan())]
+    assert found_ranges == expected
 
 
 @settings(max_examples=40)
