@@ -73,9 +73,10 @@ def _export_perfetto(path: str, output: str | None, choose: Callable[[TapeReader
         raise UsageError("a Perfetto trace goes to a file: name it with --output")
     if os.path.isfile(output):
         raise OutputError(f"cannot write {output}: it exists already")
-    with TapeReader.open(path) as reader:
+    with opened(path, "exporting") as reader:
         if not choose(reader).is_all:
             raise UsageError(
                 "a Perfetto trace is of the whole tape: cut the tape first, with `ringtape tape cut`"
             )
-    write_perfetto(path, output)
+        write_perfetto(reader, output)
+        say_unsealed(reader, path)

@@ -10,6 +10,7 @@ one: those of a table are rows of bytes of one length, whose numbers are varints
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import zlib
 from collections.abc import Callable, Iterable
@@ -65,14 +66,14 @@ _ARGUMENTS = [
 Numbers = NDArray[Any]
 
 
-def write_perfetto(tape_path: StrPath, output_path: StrPath) -> None:
+def write_perfetto(tape: TapeReader | StrPath, output_path: StrPath) -> None:
     """Write the whole tape as a Perfetto trace (protobuf, packets deflated). Times count from the start of the run.
 
     A trace of a tape that is there is replaced; any other file is not. Raises TapeError, UsageError: a file that cannot
     be written. Raises TapeDamaged after the trace was written of what is whole.
     """
     with (
-        TapeReader.open(tape_path) as reader,
+        contextlib.nullcontext(tape) if isinstance(tape, TapeReader) else TapeReader.open(tape) as reader,
         new_file(output_path, begins_with=_begins_with(), what="a trace of ringtape") as file,
     ):
         file.write(_begins_with())

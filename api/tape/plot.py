@@ -6,6 +6,7 @@ them, all in one file. The page asks no network. It never draws: `plot_page/` do
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -18,6 +19,7 @@ from ringtape.proto import messages_pb2
 from ringtape.proto.errors import TapeDamaged
 from ringtape.settings import StrPath, UsageError
 from ringtape.tape.following import Following, checkpoints_of
+from ringtape.tape.opening import opened
 from ringtape.tape.output import new_file
 from ringtape.tape.plot_columns import Gathered, Lane, Stored
 
@@ -27,7 +29,11 @@ _SCRIPTS = ("uPlot.iife.min.js", "columns.js", "model.js", "words.js", "painting
 
 
 def write_plot(
-    tape_path: StrPath, output_path: StrPath, *, first_id: int | None = None, last_id: int | None = None
+    tape: TapeReader | StrPath,
+    output_path: StrPath,
+    *,
+    first_id: int | None = None,
+    last_id: int | None = None,
 ) -> int:
     """Write a page that shows the requests from `first_id` to `last_id`, or all, and the checkpoints among them.
 
@@ -41,7 +47,7 @@ def write_plot(
     if first < 1 or (last is not None and last < first):
         raise UsageError(f"no request has an id from {first} to {last}")
     with (
-        TapeReader.open(tape_path) as reader,
+        contextlib.nullcontext(tape) if isinstance(tape, TapeReader) else TapeReader.open(tape) as reader,
         new_file(output_path, begins_with=_BEGINS_WITH, what="a page of ringtape tape plot") as file,
     ):
         following = _Gathering(reader, first, last)
@@ -49,9 +55,9 @@ def write_plot(
         gathered = following.gathered
         requests = gathered.requests
         if not requests and (first_id is not None or last_id is not None):
-            raise UsageError(f"{os.fspath(tape_path)} has no requests from {first} to {last or 'its end'}")
+            raise UsageError(f"{reader.path} has no requests from {first} to {last or 'its end'}")
         columns, lanes = gathered.stored()
-        facts = _facts(os.fspath(tape_path), reader, following, lanes)
+        facts = _facts(reader.path, reader, following, lanes)
         _write_page(file.write, facts, columns)
     if following.damage is not None:
         raise following.damage
@@ -63,7 +69,8 @@ def print_plot(
 ) -> None:
     """Write the page, beside the tape if nothing else is said, and say what it is. Raises what `write_plot` raises."""
     output = output_path or os.path.splitext(tape_path)[0] + ".html"
-    requests = write_plot(tape_path, output, first_id=first_id, last_id=last_id)
+    with opened(tape_path, "drawing") as reader:
+        requests = write_plot(reader, output, first_id=first_id, last_id=last_id)
     if os.path.isfile(output):  # not a pipe, which the page went to
         print(f"{output}: {requests:,} requests, {os.path.getsize(output):,} bytes")
 

@@ -14,6 +14,8 @@ import pytest
 from ringtape import cli
 from ringtape.coordinator.tape import TapeReader, iter_rows
 from ringtape.tape import progress
+from ringtape.tape.perfetto import write_perfetto
+from ringtape.tape.plot import write_plot
 from tests.api.tape.tapes import crowded_run, record_of, wholes, without_seal
 from tests.coordinator.tape.making import make_header, rows_of, write
 
@@ -111,6 +113,24 @@ def test_info_counts_what_is_there(folder: Path, capsys: pytest.CaptureFixture[s
         (("info", "bad.tape"), 4, "bad.tape is damaged at byte"),
         (("diff", "run.tape", "bad.tape"), 4, "bad.tape is damaged at byte"),
         (("export", "bad.tape", "-f", "jsonl"), 4, "bad.tape is damaged at byte"),
+        (("export", "bad.tape", "-f", "perfetto", "-o", "p"), 4, "bad.tape is damaged at byte"),
+        (
+            ("export", "run.tape", "-f", "perfetto"),
+            2,
+            "a Perfetto trace goes to a file: name it with --output",
+        ),
+        (
+            ("export", "run.tape", "-f", "perfetto", "-o", "p", "--to", "5"),
+            2,
+            "is of the whole tape: cut the tape",
+        ),
+        (("export", "run.tape", "-f", "perfetto", "-o", "bad.tape"), 2, "bad.tape: it exists already"),
+        (("plot", "bad.tape"), 4, "bad.tape is damaged at byte"),
+        (
+            ("plot", "run.tape", "-o", "bad.tape"),
+            2,
+            "bad.tape is there and is not a page of ringtape tape plot",
+        ),
         (("cut", "bad.tape", "--to", "200", "-o", "c.tape"), 4, "bad.tape is damaged at byte"),
     ],
 )
@@ -136,12 +156,29 @@ def test_all_tools_work_on_a_tape_without_a_seal(folder: Path, capsys: pytest.Ca
         ("export", name, "-f", "csv"),
         ("export", name, "-f", "fio-iolog"),
         ("export", name, "-f", "blkparse"),
+        ("export", name, "-f", "perfetto", "-o", "run.pftrace"),
+        ("plot", name),
         ("repair", name, "-o", "r.tape"),
     ):
         assert ringtape("tape", *words) == 0, words
         captured = capsys.readouterr()
         if words[0] in ("dump", "stats", "export"):
             assert f"{name} is unsealed: the recording was cut after request id {len(WHOLES)}" in captured.err
+
+
+def test_a_trace_for_perfetto_and_a_page_from_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bytes that the functions write, whose tests read them."""
+    write_perfetto("run.tape", "function.pftrace")
+    assert ringtape("tape", "export", "run.tape", "-f", "perfetto", "-o", "command.pftrace") == 0
+    assert capsys.readouterr() == ("", "")
+    assert (folder / "command.pftrace").read_bytes() == (folder / "function.pftrace").read_bytes()
+    shown = write_plot("run.tape", "function.html", first_id=5, last_id=50)
+    assert ringtape("tape", "plot", "run.tape", "-o", "run.html", "--from", "5", "--to", "50") == 0
+    page = (folder / "run.html").read_bytes()
+    assert capsys.readouterr() == (f"run.html: {shown:,} requests, {len(page):,} bytes\n", "")
+    assert page == (folder / "function.html").read_bytes()
 
 
 def test_a_cut_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
