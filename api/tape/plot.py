@@ -146,6 +146,8 @@ def _write_page(write: Any, facts: dict[str, Any], columns: dict[str, Stored]) -
     write(script("shapes", "application/json", _inert(shapes)))
     for name, stored in columns.items():
         write(script(f"column-{name}", "application/octet-stream", stored.text))
+    # Its licence asks to go with every copy of it, and a page is one.
+    write(b"<script>\n/*\n" + part("uPlot.LICENSE") + b"*/\n</script>\n")
     for name in _SCRIPTS:
         write(b"<script>\n" + part(name) + b"\n</script>\n")
     write(end)

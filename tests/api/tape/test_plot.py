@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.resources
 import json
 import re
 import sys
@@ -119,6 +120,7 @@ def test_a_page_holds_what_the_tape_holds(folder: Path, seed: int, flush_every: 
     assert len(requests_on(folder / "t")) == count
     assert checkpoints_in(page) == checkpoints_on(folder / "t")
     assert json.loads(part(page, "facts"))["whole"]
+    assert (importlib.resources.files("ringtape.tape") / "plot_page/uPlot.LICENSE").read_text() in page
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 20), (30, 60), (90, None), (50, 50)])
