@@ -59,6 +59,10 @@ class Problem(Exception):
     """What does not hold together in a tape, as one clause. Who catches it knows the place and adds it."""
 
 
+class CutShort(Problem):
+    """A frame of which only the beginning is in the file."""
+
+
 class Limit(Problem):
     """What would hold together and is more than a tape may hold."""
 
@@ -124,14 +128,14 @@ def read_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) 
     """The frame at `offset`, or None where the file ends there.
 
     `read(length, offset)` gives as many bytes of the file as there are; `file_bytes` is the file's size.
-    Raises Problem for a frame that is cut, makes impossible claims or fails its checksum.
+    Raises CutShort for a frame that is cut, Problem for one that makes impossible claims or fails its checksum.
     """
     left = file_bytes - offset
     if left <= 0:
         return None
     header = read(FRAME_HEADER_BYTES, offset)
     if len(header) < FRAME_HEADER_BYTES:
-        raise Problem(f"the file ends inside a frame's header, {len(header)} bytes into it")
+        raise CutShort(f"the file ends inside a frame's header, {len(header)} bytes into it")
     checked = header[: _CHECKED.size]
     magic, type_, codec, reserved, stored_bytes, raw_bytes = _CHECKED.unpack(checked)
     if magic != FRAME_MAGIC:
@@ -139,7 +143,7 @@ def read_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) 
     if raw_bytes > RAW_BYTES_MAX or stored_bytes > raw_bytes:
         raise Problem(f"its lengths are impossible: {stored_bytes} bytes stored for {raw_bytes} bytes")
     if stored_bytes > left - FRAME_HEADER_BYTES:
-        raise Problem(
+        raise CutShort(
             f"the file ends inside a frame, {left} bytes into its {FRAME_HEADER_BYTES + stored_bytes}"
         )
     stored = read(stored_bytes, offset + FRAME_HEADER_BYTES)

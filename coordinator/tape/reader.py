@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from ringtape.coordinator.tape import frames
 from ringtape.coordinator.tape.contents import TapeContents
-from ringtape.coordinator.tape.frames import FrameType, Problem
+from ringtape.coordinator.tape.frames import CutShort, FrameType, Problem
 from ringtape.coordinator.tape.index import ledger_of
 from ringtape.coordinator.tape.layout import Before
 from ringtape.coordinator.tape.ledger import Ledger, Totals
@@ -246,6 +246,10 @@ class TapeReader:
                     return
                 view = self._take(frame, ledger, number, offset)
             except Problem as problem:
+                if isinstance(problem, CutShort) and self.being_written:
+                    # The rest of it is on its way.
+                    self.file_bytes, self.end = offset, TapeEnd.UNSEALED
+                    return
                 self.end = TapeEnd.DAMAGED
                 raise self.damaged(problem, offset, number) from None
             offset += frame.frame_bytes

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ringtape.coordinator.tape import TapeDamagedAt, TapeEnd, TapeReader, TapeWriter, frames, writer
+from ringtape.coordinator.tape import (
+    TapeDamagedAt,
+    TapeEnd,
+    TapeReader,
+    TapeWriter,
+    frames,
+    repair,
+    verify,
+    writer,
+)
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeDamaged, TapeError
 from tests.coordinator.tape.making import (
@@ -335,6 +344,24 @@ def test_a_file_size_limit_leaves_whole_blocks(tmp_path: Path) -> None:
             check_full(tape, path, "file too large")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 23, 24, 100])
+def test_a_frame_that_is_being_written_is_no_damage(tmp_path: Path, part_bytes: int) -> None:
+    """A reader may see the beginning of what one `write` of the run brings; once nobody writes any more it is one."""
+    path, frame = tmp_path / "t", frames.FrameEncoder().encode(frames.FrameType.UNDO, os.urandom(1000))
+    with TapeWriter(path, make_header()) as tape:
+        give(tape, make_run(9))
+        tape.flush()
+        whole_bytes = path.stat().st_size
+        with open(path, "ab") as file:
+            file.write(frame[:part_bytes])
+        report = verify(path)
+        assert (report.sound, report.being_written, report.whole_bytes) == (True, True, whole_bytes)
+        assert end_of(path) is TapeEnd.UNSEALED
+        repair(path, tmp_path / "copy")
+        assert (tmp_path / "copy").stat().st_size == whole_bytes
+    assert not verify(path).sound
 
 
 @pytest.mark.parametrize("before", [None, b"", b"old"])
