@@ -167,22 +167,23 @@ def _middle(
     header.data = min(header.data, messages_pb2.DATA_LEVEL_DIGEST)
     if os.path.lexists(output):
         raise OutputError(f"cannot write {output}: it exists already")
-    with TapeWriter(output, header) as writer:
-        stretch = _Stretch(writer, start, first_id, last_id)
-        try:
+    try:
+        with TapeWriter(output, header) as writer:
+            stretch = _Stretch(writer, start, first_id, last_id)
             for view in reader.blocks(start):
                 if not stretch.take(view):
                     return writer.request_count
-        except TapeDamaged:
-            raise
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(output)
-            raise
-        if last_id is not None and reader.totals.requests < last_id:
+            if last_id is not None and reader.totals.requests < last_id:
+                raise TapeError(f"the last request id of the tape is {reader.totals.requests}, not {last_id}")
+            return writer.request_count
+    except TapeDamaged:
+        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(output)
-            raise TapeError(f"the last request id of the tape is {reader.totals.requests}, not {last_id}")
-        return writer.request_count
+        if isinstance(error, TapeError) and isinstance(error.__cause__, OSError):  # from the writer
+            raise OutputError(f"cannot write {output}: {error.__cause__.strerror}") from None
+        raise
 
 
 class _Stretch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from ringtape.tape.writing import OutputError
 from tests.api.command_line import make_programs, record
 from tests.coordinator.tape.making import make_header, make_run, rows_of, write
 
+DATA = Path(__file__).resolve().parents[2] / "data"
 HEADER = make_header()
 CALLS = make_run(17, steps=220)
 ROWS = rows_of(HEADER, CALLS)
@@ -179,6 +181,39 @@ def test_a_cut_that_goes_beyond_a_damage_keeps_what_is_before(
         cut(str(tmp_path / "bad"), str(tmp_path / "kept"), first_id=first, last_id=LAST - 1)
     kept = [row for row in rows_in(tmp_path / "kept") if isinstance(row, RequestRow)]
     assert len(kept) == whole - (first or 1) + 1
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, LAST - 1), (2, None)])
+def test_no_room_for_a_cut_leaves_nothing(
+    tape: Path, tmp_path: Path, first: int | None, last: int | None
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*/out: File too large$"):
+            cut(str(tape), str(tmp_path / "out"), first_id=first, last_id=last)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["v1-replay", "v2-replay", "v3-undo", "v3-full"])
+def test_kept_tapes_can_be_cut_anywhere(name: str, tmp_path: Path) -> None:
+    """Messages, data and undo among it."""
+    with TapeReader.open(kept := DATA / f"{name}.tape") as reader:
+        rows = list(iter_rows(reader))
+        last = reader.totals.requests
+    for id_ in range(2, last):
+        start, rest = tmp_path / f"start{id_}", tmp_path / f"rest{id_}"
+        cut(str(kept), str(start), first_id=None, last_id=id_)
+        cut(str(kept), str(rest), first_id=id_, last_id=None)
+        assert verify(start).sound and verify(rest).sound
+        with TapeReader.open(start) as reader:
+            beginning = list(iter_rows(reader))
+        assert beginning == rows[: len(beginning)]
+        with TapeReader.open(rest) as reader:
+            ids = [row.id for row in iter_rows(reader) if isinstance(row, RequestRow)]
+        assert ids == list(range(1, last - id_ + 2))
 
 
 @pytest.mark.parametrize("data", ["digest", "full"])
