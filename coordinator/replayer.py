@@ -142,18 +142,34 @@ class Replayer:
             else:
                 went_on = self._note(run)
             if not went_on:
-                if not self._stops() and run.worker in self._died:
-                    raise self._died[run.worker]
+                if not self._stops():
+                    self._raise_for_death(run)
                 return
             self._next_run()
         if not self._stops():
             self.done = True
+
+    def _raise_for_death(self, run: Run) -> None:
+        """Raise what there is to say of a worker that has died if the tape waits for it or for its requests."""
+        died = self._died
+        if died and run.worker not in died and isinstance(run, TokenRun):
+            state = self._workers[run.worker]
+            missing = set(state.missing(state.released_by(run)))
+            awaited = self._admissions.awaited(run.worker, missing, died)
+            if awaited is not None:
+                raise died[awaited]
+        if run.worker in died:
+            raise died[run.worker]
 
     def _stops(self) -> bool:
         """Has the tape come to the stop? The replay ends when all that was made up to it has completed."""
         inspection = self._inspection
         if inspection is None or not inspection.reached:
             return False
+        if self._died and self._under_way() and not inspection.quit:
+            for worker, error in self._died.items():
+                if self._workers[worker].in_flight():
+                    raise error  # what it made does not complete any more
         # Whoever stands in the debugger is left to it.
         if inspection.quit or not (inspection.standing or self._under_way()):
             more = self._run is not None or self.damage is not None
