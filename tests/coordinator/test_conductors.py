@@ -517,6 +517,25 @@ def test_a_death_that_others_wait_for_is_no_stall(until: int | None, tmp_path: P
         assert caught.value is killed
 
 
+def test_a_stall_names_the_worker_whose_request_comes_first(tmp_path: Path) -> None:
+    with TapeReader.open(cut_tape_of_a_shared_disk(tmp_path, workers=2)) as reader:
+        replayer = Replayer(
+            reader, Journal(NullTape(), 2), checker(), shared=[True, True], stall_ns=1_000_000, on_log=no_log
+        )
+        replayer.start(lambda worker, message: None)
+        for worker in range(2):
+            replayer.batch(worker, wire_pb2.Batch(requests=requests(WRITE), checkpoint=WAIT))
+        due_ns = replayer.next_due_ns()
+        assert due_ns is not None
+        with pytest.raises(Stalled) as caught:
+            replayer.tick(due_ns)
+    assert caught.value.worker == 0
+    assert str(caught.value) == (
+        "worker 1 waits at checkpoint 1 for the completion of request ids 2, which does not come, nor does that of "
+        "requests of worker 0 on a shared disk that come first; completed and queued: none"
+    )
+
+
 def test_a_death_that_nobody_waits_for_leaves_the_others_to_come_to_the_end(tmp_path: Path) -> None:
     with TapeReader.open(cut_tape_of_a_shared_disk(tmp_path, workers=3)) as reader:
         replayer = Replayer(
