@@ -30,7 +30,7 @@ from ringtape.coordinator.requests import ReplayedRequest
 from ringtape.coordinator.tape import NullTape, TapeReader, TapeSink, TapeWriter
 from ringtape.coordinator.undo import UndoKeeper
 from ringtape.coordinator.watch import WatchedRequest
-from ringtape.disks import Disk, Prepared
+from ringtape.disks import Disk, Prepared, checked
 from ringtape.engine.program import refuse_in_worker
 from ringtape.initial import OnCopy
 from ringtape.inspecting import Wanted, breaks_of, inspection_of, terminal_for_workers
@@ -95,7 +95,7 @@ def replay(
     refuse_in_worker()
     if not stall_timeout_s > 0:
         raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
-    disks = list(disks)
+    disks = checked(disks)
     wanted = Wanted(until, on_request, tuple(break_at), tuple(watch), on_watched)
     on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
