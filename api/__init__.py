@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringtape.checking import CheckResult, Difference, check
+    from ringtape.conducting import Console, Progress
     from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
     from ringtape.coordinator.requests import ReplayedRequest
     from ringtape.coordinator.watch import WatchedRequest
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
         TapeError,
         TraceError,
     )
+    from ringtape.replaying import replay
     from ringtape.results import Failure, ProgramFailed, Result
     from ringtape.rewinding import RewoundDisk, rewind
-    from ringtape.runs import Console, Progress, record, replay, run
+    from ringtape.runs import record, run
     from ringtape.settings import UsageError
     from ringtape.tape.tape import Tape, TapeDisk, TapeHeader, TapeRequest, open_tape
     from ringtape.tape.writing import OutputError
@@ -133,11 +135,13 @@ _HOMES = {
         "rewind",
     ),
     "ringtape.settings": ("UsageError",),
-    "ringtape.runs": (
+    "ringtape.conducting": (
         "Console",
         "Progress",
+    ),
+    "ringtape.replaying": ("replay",),
+    "ringtape.runs": (
         "record",
-        "replay",
         "run",
     ),
     "ringtape.tape.tape": (

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ringtape.disks import Disk
+from ringtape.disks import Disk, checked
 from ringtape.engine import claims
 from ringtape.engine.copying import copy_to_new
 from ringtape.engine.disks import explained, probe
@@ -25,7 +25,7 @@ class CheckDisks:
         self.disks: list[Disk] = []
         #: Is there a copy?
         self.copied = False
-        given = list(disks)
+        given = checked(disks)
         self._missing = [os.fspath(disk.path) for disk in given if not os.path.lexists(disk.path)]
         _refuse_the_same(given)
         for disk in given:

@@ -15,12 +15,14 @@ from typing import Any
 
 from ringtape.check_disks import CheckDisks
 from ringtape.conditions import conditions_of
+from ringtape.conducting import STALL_TIMEOUT_S, Console
 from ringtape.coordinator.errors import Divergence, WorkerDied
 from ringtape.coordinator.tape import TapeReader
 from ringtape.disks import Disk
 from ringtape.proto.errors import RingtapeError, Stalled
+from ringtape.replaying import replay
 from ringtape.results import Result
-from ringtape.runs import STALL_TIMEOUT_S, Console, record, replay
+from ringtape.runs import record
 from ringtape.settings import Data, Overlap, Program, StrPath, UsageError
 
 RUNS_MAX = 1_000_000

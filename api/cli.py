@@ -27,8 +27,8 @@ from ringtape.console import Exit
 from ringtape.tape import commands as tape_commands
 
 if TYPE_CHECKING:
+    from ringtape.conducting import Console
     from ringtape.results import Result
-    from ringtape.runs import Console
 
 _RUN_CODES = """\
 [bold]Exit codes[/]
@@ -343,7 +343,7 @@ def replay(
     """
 
     def act(shown: Console) -> Result:
-        from ringtape.runs import replay
+        from ringtape.replaying import replay
 
         return replay(
             tape,

@@ -16,10 +16,10 @@ from ringtape.console import Exit
 from ringtape.proto.errors import RingtapeError
 
 if TYPE_CHECKING:
+    from ringtape.conducting import Console
     from ringtape.coordinator.watch import WatchedRequest
     from ringtape.disks import Disk
     from ringtape.results import Result
-    from ringtape.runs import Console
 
 
 class _OutputFailed(Exception):

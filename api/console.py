@@ -32,9 +32,9 @@ from ringtape.proto.errors import (
 )
 
 if TYPE_CHECKING:
+    from ringtape.conducting import Console, Progress
     from ringtape.coordinator.errors import Divergence
     from ringtape.results import Failure, Result
-    from ringtape.runs import Console, Progress
 
 # The rate that the progress line shows is that of the last so many calls, which is about a second.
 _RATE_SAMPLES = 10
@@ -225,7 +225,7 @@ def shown_run(*, as_json: bool, progress: bool = True) -> Iterator[Console]:
 
     With `as_json` nothing that runs in the context can print on standard output.
     """
-    from ringtape.runs import Console
+    from ringtape.conducting import Console
 
     with contextlib.ExitStack() as stack:
         if as_json:

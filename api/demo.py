@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ringtape import runs
+from ringtape import replaying, runs
 from ringtape.console import Exit
 from ringtape.coordinator.tape import RequestRow, TapeReader, TokenRow, iter_rows
 from ringtape.coordinator.words import kind_name
@@ -85,7 +85,7 @@ def main() -> int:
         _show_path(console, pipeline.__file__)
         first, second = _recordings(folder)
         _show_recordings(console, first, second)
-        exact = _show_replays(console, first, [runs.replay(_tape(first)) for _ in range(REPLAYS)])
+        exact = _show_replays(console, first, [replaying.replay(_tape(first)) for _ in range(REPLAYS)])
         _show_commands(console, folder)
     return Exit.DONE if exact else Exit.NOT_EXACT
 

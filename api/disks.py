@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from ringtape import initial
 from ringtape.engine import claims, contents, copying, marks
@@ -137,6 +138,17 @@ def _indexes(disk: str, text: str) -> list[int]:
         ) from None
 
 
+def checked(disks: Iterable[Disk]) -> list[Disk]:
+    """The disks; `DiskError` if they are something else."""
+    if isinstance(disks, Disk):
+        raise DiskError(f"disks is one disk, {disks.name!r}: give a list of them")
+    given: list[object] = list(disks)
+    for disk in given:
+        if not isinstance(disk, Disk):
+            raise DiskError(f"{disk!r} is not a ringtape.Disk; Disk.parse makes one of text")
+    return list(cast("list[Disk]", given))
+
+
 def path_of(disk: Disk) -> str:
     """The disk's absolute path; `DiskError` if a tape cannot keep it."""
     path = os.path.abspath(os.fspath(disk.path))
@@ -157,7 +169,7 @@ def prepared(
 
     Raises `DiskError` in one line. `on_copy` hears how far the snapshots are.
     """
-    given = [replace(disk, path=path_of(disk)) for disk in disks]
+    given = [replace(disk, path=path_of(disk)) for disk in checked(disks)]
     for disk in given:
         initial.check_asked(disk, recording=tape is not None)
     names = initial.Names(tape) if tape is not None and any(disk.snapshot for disk in given) else None
@@ -211,6 +223,8 @@ def _check_names(names: list[str]) -> None:
 def _check_workers(disk: Disk, workers: int) -> None:
     if disk.workers is None:
         return
+    if not isinstance(disk.workers, Collection) or isinstance(disk.workers, (str, bytes)):
+        raise DiskError(f"disk {disk.name!r}: workers is {disk.workers!r}; give a list of indexes, [0, 2]")
     if not disk.workers:
         raise DiskError(f"disk {disk.name!r}: workers is empty; leave it out for all of them")
     for index in disk.workers:

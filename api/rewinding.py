@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ringtape import disks as disk_setup
 from ringtape.coordinator.tape import TapeReader
 from ringtape.coordinator.tape.undo import UNDO_BYTES_MAX, UndoScan
-from ringtape.disks import Disk
+from ringtape.disks import Disk, checked
 from ringtape.engine import claims, contents
 from ringtape.engine.disks import explained, open_disk, probe
 from ringtape.engine.program import refuse_in_worker
@@ -79,6 +79,7 @@ def rewind(
         TapeDamaged: the tape is damaged; what is whole was put back, and the text says what may be missing.
     """
     refuse_in_worker()
+    disks = checked(disks)
     with TapeReader.open(tape) as reader, contextlib.ExitStack() as stack:
         if reader.being_written:
             raise TapeError(f"{os.fspath(tape)} is being written by a run; rewind it when that has ended")

@@ -11,7 +11,7 @@ It never looks at disks that one worker alone uses, and knows nothing of tokens.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ringtape.proto import messages_pb2
 from ringtape.proto.order import DiskOrder, Ordered
@@ -82,6 +82,21 @@ class Admissions:
             assert order is not None and not entry.blockers, "it completed before it was admitted"
             for freed in order.remove(entry):
                 self._admit(freed)
+
+    def awaited(self, worker: int, sequences: Collection[int], of: Collection[int]) -> int | None:
+        """One of the workers `of` for whose requests these of `worker` wait, maybe by way of others; None if none."""
+        for other in of:
+            reached: list[Ordered] = list(self._entries[other].values())
+            seen = set(map(id, reached))
+            while reached:
+                entry = reached.pop()
+                assert isinstance(entry, _Entry), "nothing else was entered"
+                if entry.worker == worker and entry.sequence in sequences:
+                    return other
+                new = [one for one in entry.dependents if id(one) not in seen]
+                seen.update(map(id, new))
+                reached += new
+        return None
 
     def _admit(self, entry: _Entry) -> None:
         admitted = self._admitted.get(entry.worker)

@@ -18,6 +18,8 @@ from ringtape.proto import messages_pb2, wire_pb2
 
 # What a request takes while the tape has not come to it, about.
 _ROW_BYTES = 64
+# Notes that a program makes without waiting for an answer.
+NOTES_UNASKED = ("log", "sent", "barrier")
 _COLUMNS = ("kind", "flags", "disk", "offset", "length", "digest")
 
 
@@ -217,3 +219,31 @@ class ReplayedWorker:
 def _rows_of(note: messages_pb2.Note) -> int:
     """How many requests take as much room as a note, which may be long."""
     return 1 + note.ByteSize() // _ROW_BYTES
+
+
+def same_note(recorded: messages_pb2.Note, state: ReplayedWorker) -> bool:
+    """Is what the program did next the tape's note?"""
+    what = recorded.WhichOneof("what")
+    if what in NOTES_UNASKED:
+        act = state.act
+        if not isinstance(act, messages_pb2.Note) or act.WhichOneof("what") != what:
+            return False
+        if what == "log":
+            return act.log == recorded.log
+        if what == "barrier":
+            return act.barrier == recorded.barrier
+        made, on_tape = act.sent, recorded.sent
+        return (made.to, made.size, made.digest) == (on_tape.to, on_tape.size, on_tape.digest)
+    if state.act is not None or state.waits is None:
+        return False
+    if what == "captured":
+        return (
+            state.waits.WhichOneof("waits") == "capture"
+            and state.waits.capture.name == recorded.captured.name
+        )
+    if state.waits.WhichOneof("waits") != "finish":
+        return False
+    one, other = state.waits.finish.outcome, recorded.outcome
+    if one.raised or other.raised:
+        return (one.raised, one.exception, one.text) == (other.raised, other.exception, other.text)
+    return one.digest == other.digest

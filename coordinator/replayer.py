@@ -19,8 +19,9 @@ from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.post import Post
-from ringtape.coordinator.replayed import ReplayedWorker
+from ringtape.coordinator.replayed import NOTES_UNASKED, ReplayedWorker, same_note
 from ringtape.coordinator.requests import Place
+from ringtape.coordinator.stalls import stalled_at_stop, stalled_before, stalled_in_wait
 from ringtape.coordinator.stops import Inspection
 from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
@@ -34,8 +35,6 @@ AHEAD_ROWS_MAX = 1 << 16
 AHEAD_ROWS_MAX_SHARED = 1 << 24
 # A stall is reported after the given time and so many times what the recording took for the same stretch.
 _RECORDED_GAPS = 10
-# Notes that a program makes without waiting for an answer.
-_ACTS = ("log", "sent", "barrier")
 
 
 class Replayer:
@@ -142,18 +141,34 @@ class Replayer:
             else:
                 went_on = self._note(run)
             if not went_on:
-                if not self._stops() and run.worker in self._died:
-                    raise self._died[run.worker]
+                if not self._stops():
+                    self._raise_for_death(run)
                 return
             self._next_run()
         if not self._stops():
             self.done = True
+
+    def _raise_for_death(self, run: Run) -> None:
+        """Raise what there is to say of a worker that has died if the tape waits for it or for its requests."""
+        died = self._died
+        if died and run.worker not in died and isinstance(run, TokenRun):
+            state = self._workers[run.worker]
+            missing = set(state.missing(state.released_by(run)))
+            awaited = self._admissions.awaited(run.worker, missing, died)
+            if awaited is not None:
+                raise died[awaited]
+        if run.worker in died:
+            raise died[run.worker]
 
     def _stops(self) -> bool:
         """Has the tape come to the stop? The replay ends when all that was made up to it has completed."""
         inspection = self._inspection
         if inspection is None or not inspection.reached:
             return False
+        if self._died and self._under_way() and not inspection.quit:
+            for worker, error in self._died.items():
+                if self._workers[worker].in_flight():
+                    raise error  # what it made does not complete any more
         # Whoever stands in the debugger is left to it.
         if inspection.quit or not (inspection.standing or self._under_way()):
             more = self._run is not None or self.damage is not None
@@ -291,10 +306,10 @@ class Replayer:
         if state.act is None and state.waits is None:
             return False
         what = run.note.WhichOneof("what")
-        if not _same_note(run.note, state):
+        if not same_note(run.note, state):
             raise state.divergence(note_in_words(run.note))
         now_ns = self._now_ns()
-        if what in _ACTS:
+        if what in NOTES_UNASKED:
             self._post.note(run.worker, state.take_note())
             self._journal.note(run.worker, run.note, now_ns)
             if what == "log":
@@ -348,26 +363,15 @@ class Replayer:
 
     def _stalled(self) -> Stalled:
         if self._inspection is not None and self._inspection.reached:
-            late = next(state for state in self._workers if state.in_flight())
-            ids = _listed([id_ for sequence, id_ in late.ids.items() if sequence not in late.completed])
-            text = f"the replay has come to its stop {self._inspection.reached}, but request ids {ids} do not complete"
-            return Stalled(text, worker=late.index)
+            return stalled_at_stop(self._inspection.reached, self._workers)
         run = self._run
         assert run is not None
         state = self._workers[run.worker]
-        queued = _listed([state.ids[s] for s in state.completed if s in state.ids])
         if isinstance(run, TokenRun) and state.waits is not None:
-            missing = _listed([state.ids[s] for s in state.missing(state.released_by(run))])
-            text = (
-                f"worker {run.worker} waits at checkpoint {state.checkpoints + 1} for the completion of "
-                f"request ids {missing}, which does not come; completed and queued: {queued}"
-            )
-        else:
-            text = (
-                f"worker {run.worker} has done nothing for too long after checkpoint {state.checkpoints}: the tape "
-                f"goes on with {self._in_words(run)}; completed and queued: {queued}"
-            )
-        return Stalled(text, worker=run.worker)
+            missing = state.missing(state.released_by(run))
+            others = [worker for worker in range(len(self._workers)) if worker != run.worker]
+            return stalled_in_wait(state, missing, self._admissions.awaited(run.worker, set(missing), others))
+        return stalled_before(state, self._in_words(run))
 
     def _in_words(self, run: Run) -> str:
         if isinstance(run, RequestsRun):
@@ -379,35 +383,3 @@ class Replayer:
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
-
-
-def _same_note(recorded: messages_pb2.Note, state: ReplayedWorker) -> bool:
-    """Is what the program did next the tape's note?"""
-    what = recorded.WhichOneof("what")
-    if what in _ACTS:
-        act = state.act
-        if not isinstance(act, messages_pb2.Note) or act.WhichOneof("what") != what:
-            return False
-        if what == "log":
-            return act.log == recorded.log
-        if what == "barrier":
-            return act.barrier == recorded.barrier
-        made, on_tape = act.sent, recorded.sent
-        return (made.to, made.size, made.digest) == (on_tape.to, on_tape.size, on_tape.digest)
-    if state.act is not None or state.waits is None:
-        return False
-    if what == "captured":
-        return (
-            state.waits.WhichOneof("waits") == "capture"
-            and state.waits.capture.name == recorded.captured.name
-        )
-    if state.waits.WhichOneof("waits") != "finish":
-        return False
-    one, other = state.waits.finish.outcome, recorded.outcome
-    if one.raised or other.raised:
-        return (one.raised, one.exception, one.text) == (other.raised, other.exception, other.text)
-    return one.digest == other.digest
-
-
-def _listed(ids: list[int]) -> str:
-    return ", ".join(str(i) for i in ids[:10]) + (", …" if len(ids) > 10 else "") if ids else "none"

@@ -380,9 +380,9 @@ def test_no_more_is_loaded_than_the_command_needs(folder: Path) -> None:
         "assert main() == 0\nassert not set(sys.modules) & set({unwanted})"
     )
     for words, unwanted in (
-        (["--version"], ["typer", "rich", "numpy", "google.protobuf", "ringtape.runs"]),
+        (["--version"], ["typer", "rich", "numpy", "google.protobuf", "ringtape.conducting"]),
         (["record", "prog.py:arguments"], ["rich", "ringtape.tape.info"]),
-        (["tape", "info", "run.tape"], ["rich", "liburing", "ringtape.runs"]),
+        (["tape", "info", "run.tape"], ["rich", "liburing", "ringtape.conducting"]),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code.format(words=words, unwanted=unwanted)],

@@ -199,7 +199,8 @@ def test_a_replay_that_is_not_exact_is_shown(
 ) -> None:
     replay = ringtape.replay
     monkeypatch.setattr(
-        "ringtape.runs.replay", lambda tape: dataclasses.replace(replay(tape), returns=["something else"])
+        "ringtape.replaying.replay",
+        lambda tape: dataclasses.replace(replay(tape), returns=["something else"]),
     )
     assert demo.main() == Exit.NOT_EXACT
     lines = capsys.readouterr().out.splitlines()

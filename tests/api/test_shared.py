@@ -103,14 +103,31 @@ def test_a_worker_reaches_the_disks_that_name_it_and_no_others(tmp_path: Path) -
         ([2], "no worker 2; the run's workers are 0 to 1"),
         ([-1], "no worker -1"),
         ([0, 0], "names one of them twice"),
+        (0, "workers is 0; give a list"),
+        ("0", "workers is '0'; give a list"),
+        (iter([0]), "give a list of indexes"),
     ],
 )
-def test_impossible_workers_of_a_disk_are_refused(tmp_path: Path, workers: list[int], why: str) -> None:
+def test_impossible_workers_of_a_disk_are_refused(tmp_path: Path, workers: Any, why: str) -> None:
     with pytest.raises(ringtape.DiskError, match=why):
         ringtape.record(
             sharing.count, disks=[disk(tmp_path, workers=workers)], workers=2, tape=tmp_path / "t"
         )
     assert not (tmp_path / "shared.img").exists()
+
+
+@pytest.mark.parametrize("disks", [["a=a.img"], [3], "a=a.img", Disk("a", "a.img")])
+def test_what_is_no_disk_is_refused(tmp_path: Path, disks: Any) -> None:
+    for act in (
+        lambda: ringtape.record(sharing.count, disks=disks, tape=tmp_path / "t"),
+        lambda: ringtape.run(sharing.count, disks=disks),
+        lambda: ringtape.check(sharing.count, disks=disks),
+        lambda: ringtape.replay(tmp_path / "t", disks=disks),
+        lambda: ringtape.rewind(tmp_path / "t", disks=disks),
+    ):
+        with pytest.raises(ringtape.DiskError, match=r"is not a ringtape\.Disk|give a list of them"):
+            act()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_line_takes_the_workers_of_a_disk() -> None:

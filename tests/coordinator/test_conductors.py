@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ringtape.coordinator.batches import BatchChecker
 from ringtape.coordinator.conductor import Conductor
 from ringtape.coordinator.digest import digest_of_tape
-from ringtape.coordinator.errors import Divergence, ProtocolError
+from ringtape.coordinator.errors import Divergence, ProtocolError, WorkerDied
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import Fifo, Queued, ReleasePolicy
 from ringtape.coordinator.recorder import Recorder
@@ -472,6 +472,85 @@ def test_quitting_the_debugger_waits_for_nobody(tape: TapeReader) -> None:
     replayer.take(0, stopped(quit=True))
     assert replayer.done
     assert replayer.stopped == "stopped where worker 0 stood in the debugger; the tape goes on"
+
+
+WRITE: list[Row] = [(2, 0, 0, 0, 4096, 77, 0)]
+
+
+def cut_tape_of_a_shared_disk(folder: Path, *, workers: int) -> Path:
+    """Each worker in turn writes one block, and waits for that; the last has its token before the recording is cut."""
+    writer = TapeWriter(folder / "shared", header(workers))
+    writer.begin()
+    recorder = Recorder(
+        Journal(writer, workers), Fifo(), checker(), workers=workers, shared=[True, True], on_log=no_log
+    )
+    recorder.start(lambda worker, message: None)
+    for worker in range(workers):
+        recorder.batch(worker, wire_pb2.Batch(requests=requests(WRITE)))
+    for worker in range(workers):
+        waits = WAIT if worker == workers - 1 else None
+        recorder.batch(worker, wire_pb2.Batch(completions=completions(0), checkpoint=waits))
+    writer.close()
+    return folder / "shared"
+
+
+@pytest.mark.parametrize("until", [None, 3])
+def test_a_death_that_others_wait_for_is_no_stall(until: int | None, tmp_path: Path) -> None:
+    """A write of the last worker waits for one of the middle worker, and that for one of the first, which is killed."""
+    with TapeReader.open(cut_tape_of_a_shared_disk(tmp_path, workers=3)) as reader:
+        inspection = None if until is None else Inspection(["a", "b"], stop=Stop(request_id=until))
+        replayer = Replayer(
+            reader,
+            Journal(NullTape(), 3),
+            checker(),
+            shared=[True, True],
+            stall_ns=10**15,
+            on_log=no_log,
+            inspection=inspection,
+        )
+        replayer.start(lambda worker, message: None)
+        for worker in range(3):
+            replayer.batch(worker, wire_pb2.Batch(requests=requests(WRITE), checkpoint=WAIT))
+        killed = WorkerDied("worker 0 was killed", 0)
+        with pytest.raises(WorkerDied) as caught:
+            replayer.died(0, killed)
+        assert caught.value is killed
+
+
+def test_a_stall_names_the_worker_whose_request_comes_first(tmp_path: Path) -> None:
+    with TapeReader.open(cut_tape_of_a_shared_disk(tmp_path, workers=2)) as reader:
+        replayer = Replayer(
+            reader, Journal(NullTape(), 2), checker(), shared=[True, True], stall_ns=1_000_000, on_log=no_log
+        )
+        replayer.start(lambda worker, message: None)
+        for worker in range(2):
+            replayer.batch(worker, wire_pb2.Batch(requests=requests(WRITE), checkpoint=WAIT))
+        due_ns = replayer.next_due_ns()
+        assert due_ns is not None
+        with pytest.raises(Stalled) as caught:
+            replayer.tick(due_ns)
+    assert caught.value.worker == 0
+    assert str(caught.value) == (
+        "worker 1 waits at checkpoint 1 for the completion of request ids 2, which does not come, nor does that of "
+        "requests of worker 0 on a shared disk that come first; completed and queued: none"
+    )
+
+
+def test_a_death_that_nobody_waits_for_leaves_the_others_to_come_to_the_end(tmp_path: Path) -> None:
+    with TapeReader.open(cut_tape_of_a_shared_disk(tmp_path, workers=3)) as reader:
+        replayer = Replayer(
+            reader, Journal(NullTape(), 3), checker(), shared=[True, True], stall_ns=10**15, on_log=no_log
+        )
+        replayer.start(lambda worker, message: None)
+        replayer.batch(0, wire_pb2.Batch(requests=requests(WRITE)))
+        replayer.batch(0, wire_pb2.Batch(completions=completions(0)))
+        for worker in (1, 2):
+            replayer.batch(worker, wire_pb2.Batch(requests=requests(WRITE), checkpoint=WAIT))
+        replayer.died(0, WorkerDied("worker 0 was killed", 0))
+        replayer.batch(1, wire_pb2.Batch(completions=completions(0)))
+        assert not replayer.done
+        replayer.batch(2, wire_pb2.Batch(completions=completions(0)))
+        assert replayer.done
 
 
 @pytest.mark.parametrize("what", ["requests", "notes"])

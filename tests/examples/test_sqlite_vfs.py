@@ -30,6 +30,7 @@ from ringtape.examples.sqlite_vfs import (
     OpenFile,
 )
 from ringtape.proto import messages_pb2
+from ringtape.settings import Data
 from tests.api.command_line import check_one_line
 from tests.api.command_line import ringtape as script
 
@@ -37,13 +38,14 @@ PROGRAM = str(Path(examples.__file__).with_name("sqlite_vfs.py"))
 SIZE = 2 << 20
 
 
-def record(folder: Path, *, seed: int, workers: int = 1) -> list[dict[str, Any]]:
+def record(folder: Path, *, seed: int, workers: int = 1, data: Data = "digest") -> ringtape.Result:
     disks = [
         Disk(name, folder / f"{name}.img", size=SIZE * workers, fresh=True) for name in ("db", "journal")
     ]
-    result = ringtape.record(PROGRAM, disks=disks, seed=seed, workers=workers, tape=folder / "run.tape")
+    tape = folder / "run.tape"
+    result = ringtape.record(PROGRAM, disks=disks, seed=seed, workers=workers, tape=tape, data=data)
     result.raise_for_failures()
-    return result.returns
+    return result
 
 
 def file_on(image: Path, part: int = 0) -> tuple[bool, bytes]:
@@ -56,11 +58,18 @@ def file_on(image: Path, part: int = 0) -> tuple[bool, bytes]:
 
 
 def test_it_replays_and_another_sqlite_reads_what_is_on_the_disk(tmp_path: Path) -> None:
-    outcomes = record(tmp_path, seed=1, workers=2)
-    check_database(tmp_path, outcomes)
-    replayed = ringtape.replay(tmp_path / "run.tape")
-    assert (replayed.ended, replayed.returns) == ("finished", outcomes)
-    check_database(tmp_path, outcomes)
+    """With the disks, and then without: they are deleted, and the data comes from the tape."""
+    recorded = record(tmp_path, seed=1, workers=2, data="full")
+    check_database(tmp_path, recorded.returns)
+    for offline in (False, True):
+        replayed = ringtape.replay(tmp_path / "run.tape", offline=offline)
+        assert (replayed.ended, replayed.digest) == ("finished", recorded.digest)
+        assert replayed.returns == recorded.returns
+        if not offline:
+            check_database(tmp_path, recorded.returns)
+            for name in ("db", "journal"):
+                (tmp_path / f"{name}.img").unlink()
+    assert not list(tmp_path.glob("*.img"))
 
 
 def check_database(tmp_path: Path, outcomes: list[dict[str, Any]]) -> None:
@@ -84,7 +93,7 @@ def check_database(tmp_path: Path, outcomes: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("recorded")
-    [outcome] = record(folder, seed=1)
+    [outcome] = record(folder, seed=1).returns
     return folder, outcome
 
 
@@ -102,7 +111,7 @@ def test_the_load_is_all_that_it_says(recorded: tuple[Path, dict[str, Any]]) -> 
 
 def test_time_and_randomness_are_the_tape_s(tmp_path: Path, recorded: tuple[Path, dict[str, Any]]) -> None:
     """Two recordings with one seed do the same, and at their own times."""
-    [other] = record(tmp_path, seed=1)
+    [other] = record(tmp_path, seed=1).returns
     assert other != recorded[1], "no time is in the database"
     assert {**other, "contents": ""} == {**recorded[1], "contents": ""}
 
