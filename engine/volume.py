@@ -252,7 +252,8 @@ class Volume:
         if alone is not None:
             alone = ~alone
         if chunk.previous is not None:
-            waits = chunk.previous[begin:end] >= columns.oldest_row()
+            oldest = min(columns.oldest_row(), rows.base + first)
+            waits = chunk.previous[begin:end] >= oldest
             alone = waits if alone is None else alone | waits
         conflicts = columns.conflicts(chunk, begin, end)
         if conflicts is not None:
