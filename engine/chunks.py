@@ -86,7 +86,13 @@ class Chunk:
             self.previous = _previous(in_flight, state[fit], fit, self.count)
 
     def fill(
-        self, bytes_: NDArray[np.uint8], words: NDArray[np.uint64], slots: Slots, first: int, last: int
+        self,
+        bytes_: NDArray[np.uint8],
+        words: NDArray[np.uint64],
+        scratch: NDArray[np.uint64],
+        slots: Slots,
+        first: int,
+        last: int,
     ) -> None:
         """Put the data of the writes among the rows into their slots."""
         state = self.state[first:last]
@@ -95,7 +101,13 @@ class Chunk:
             state, slots = state[writes], slots[writes]
         data = self._rows.data
         if self.length and data is None:
-            _put(words, slots, pattern_words(self._worker, state[:, SEQUENCE], state[:, OFFSET], self.length))
+            # Memory that is at hand: new memory for so much would be mapped anew each time.
+            out = scratch[: len(slots), : self.length // 8]
+            _put(
+                words,
+                slots,
+                pattern_words(self._worker, state[:, SEQUENCE], state[:, OFFSET], self.length, out),
+            )
         elif self.length and data is not None and self._is_even(data, state[:, PLACE]):
             pieces = np.frombuffer(data, np.uint8).reshape(-1, self.length)
             _put(bytes_, slots, pieces[state[:, PLACE] // self.length])

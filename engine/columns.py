@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Slot
-from ringtape.engine.columns_ring import ColumnsRing, Slots, Words
+from ringtape.engine.columns_ring import MARK, ColumnsRing, Slots, Words
 from ringtape.engine.requests import Kind, Request
 from ringtape.proto import wire_pb2
 from ringtape.proto.order import Ordered
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# Columns of what is known of the request in a slot. `ROW` counts the rows of a volume, over all of its arrays.
+# Columns of what is known of the request in a slot; some are set together. `ROW` counts the rows of a volume, over all
+# of its arrays.
 SEQUENCE, ROW, DISK, OFFSET, LENGTH, KIND, PLACE, ISSUED_NS, RESULT, IN_KERNEL = range(10)
 COLUMNS = 10
 NOBODY = np.iinfo(np.int64).max
@@ -65,8 +66,10 @@ class _Block:
         memory = slot.view[: count * slot_bytes]
         self.bytes = np.frombuffer(memory, np.uint8).reshape(count, slot_bytes)
         self.words = self.bytes.view(np.uint64)
+        self.scratch = np.empty_like(self.words)
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self.addresses: Words = start + slot_bytes * np.arange(count, dtype=np.uint64)
+        self.marks: Words = np.arange(count, dtype=np.uint64) | np.uint64(MARK)
         self._views = [memory[start : start + slot_bytes] for start in range(0, len(memory), slot_bytes)]
         self._cut: tuple[int, list[memoryview]] = slot_bytes, self._views
 
@@ -221,14 +224,14 @@ class Columns:
         state[:, ISSUED_NS] = now_ns
         self._state[slots] = state
         if chunk.writes:
-            chunk.fill(block.bytes, block.words, slots, first, last)
+            chunk.fill(block.bytes, block.words, block.scratch, slots, first, last)
         if queue.outbox.tells:
             self._tell_requests(chunk, first, last, slots)
         queue.made += count
         queue.active += count
         self.in_kernel += count
         self.unreleased += count
-        queue.put_columns(chunk.entries[first:last], block.addresses[slots], slots)
+        queue.put_columns(chunk.entries[first:last], block.addresses[slots], block.marks[slots])
 
     def _tell_requests(self, chunk: Chunk, first: int, last: int, slots: Slots) -> None:
         outbox = self._queue.outbox
@@ -254,9 +257,10 @@ class Columns:
     def complete(self, slots: Slots, results: NDArray[np.int32]) -> list[Request]:
         """The kernel has finished these; returns the single requests that waited for them alone."""
         queue, state = self._queue, self._state
-        state[slots, RESULT] = results
-        state[slots, IN_KERNEL] = 0
         count = len(slots)
+        ended = np.zeros((count, 2), np.int64)
+        ended[:, 0] = results
+        state[slots, RESULT:] = ended
         self.in_kernel -= count
         queue.completed += count
         queue.active -= count
@@ -312,8 +316,7 @@ class Columns:
         assert self._block is not None
         known = self._state[slots]
         self.owner.released_columns(known, _ids_of(known[:, SEQUENCE], ids), now_ns, self._block.bytes, slots)
-        self._state[slots, SEQUENCE] = NOBODY
-        self._state[slots, ROW] = NOBODY
+        self._state[slots, : ROW + 1] = NOBODY
         count = len(slots)
         self._free[self._free_count : self._free_count + count] = slots
         self._free_count += count

@@ -62,8 +62,8 @@ class ColumnsRing:
         self._words = words
         self._blanks: dict[int, Any] = {}
 
-    def put(self, rows: Words, addresses: Words, slots: Slots, unsubmitted: int) -> None:
-        """Put entries: the rows, with the addresses and slots filled in; `unsubmitted` are in the ring already.
+    def put(self, rows: Words, addresses: Words, marks: Words, unsubmitted: int) -> None:
+        """Put entries: the rows, with addresses and marked slots filled in; `unsubmitted` are in the ring already.
 
         There has to be room for them.
         """
@@ -82,16 +82,15 @@ class ColumnsRing:
             left -= some
         start = tail & self._sq_mask
         first = min(count, self._sq_mask + 1 - start)
-        self._fill(start, rows[:first], addresses[:first], slots[:first])
+        self._fill(start, rows[:first], addresses[:first], marks[:first])
         if first < count:
-            self._fill(0, rows[first:], addresses[first:], slots[first:])
+            self._fill(0, rows[first:], addresses[first:], marks[first:])
 
-    def _fill(self, start: int, rows: Words, addresses: Words, slots: Slots) -> None:
+    def _fill(self, start: int, rows: Words, addresses: Words, marks: Words) -> None:
         entries = self._sqes[start : start + len(rows)]
         entries[:] = rows
         entries[:, ADDRESS] = addresses
-        entries[:, USER_DATA] = slots
-        entries[:, USER_DATA] |= np.uint64(MARK)
+        entries[:, USER_DATA] = marks
 
     def take(self) -> tuple[Slots, NDArray[np.int32], list[tuple[int, int, int]]]:
         """Take all completions: slots and results of what was put here; user data, result and flags of others."""
@@ -138,7 +137,8 @@ def _works(ring: Any, columns: ColumnsRing) -> bool:
     """Do no-operations come back as they were put, around the end of the ring as well?"""
     for start in range(0, 30, 5):
         slots = np.arange(start, start + 5)
-        columns.put(np.zeros((5, WORDS), np.uint64), np.zeros(5, np.uint64), slots, 0)
+        marks = slots.astype(np.uint64) | np.uint64(MARK)
+        columns.put(np.zeros((5, WORDS), np.uint64), np.zeros(5, np.uint64), marks, 0)
         uring.io_uring_submit_and_wait(ring, 5)
         got, results, others = columns.take()
         if others or not np.array_equal(got, slots) or results.any():

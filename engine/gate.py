@@ -141,8 +141,11 @@ class CoordinatedGate:
             self.owner.refuse()
         self._number += 1
         queue = self.queue
-        queue.submit()
         self._outbox.stamp(self._now_ns())
+        if mode == WAIT:
+            queue.hand_over()
+        else:
+            queue.submit()
         _, linked = queue.reap()
         if linked and self._receive() is not None:
             raise FramingError("the coordinator answered before it was asked")
@@ -356,7 +359,10 @@ class PlainGate:
         if get_ident() != self.owner.thread:
             self.owner.refuse()
         self._number += 1
-        self.queue.submit()
+        if mode == WAIT:
+            self.queue.hand_over()
+        else:
+            self.queue.submit()
         self._reap()
         while mode == WAIT and not self._ready() and not self._stuck:
             timeout_ns = None

@@ -87,6 +87,9 @@ class OfflineQueue:
     def submit(self) -> None:
         """There is no kernel to hand anything to."""
 
+    def hand_over(self) -> None:
+        """As `submit`, before a wait."""
+
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for the link or the timeout."""
         self._poll.poll(None if timeout_ns is None else max(timeout_ns / 1e6, 0))

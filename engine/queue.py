@@ -27,12 +27,15 @@ from ringtape.proto.order import DiskOrder, Ordered
 
 if TYPE_CHECKING:
     from ringtape.engine.columns import Columns
-    from ringtape.engine.columns_ring import Slots, Words
+    from ringtape.engine.columns_ring import Words
     from ringtape.engine.debugger import Debugger
     from ringtape.engine.volume import Volume
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
 ZERO_PIECE_BYTES = 1 << 20
+
+# So many completions are waited for, shortly, while twice as many requests are under way by columns.
+MANY = 16
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
 _ZERO_RANGE, _ZERO_WRITES, _DEVICE_DISCARD, _PUNCH_HOLE = range(4)
@@ -129,9 +132,9 @@ class RequestQueue:
         """The order of a disk; None where this worker keeps none."""
         return self._orders[disk]
 
-    def put_columns(self, entries: Words, addresses: Words, slots: Slots) -> None:
+    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
         """Queue requests that go by columns on the ring."""
-        self._ring.put_columns(entries, addresses, slots)
+        self._ring.put_columns(entries, addresses, marks)
 
     def find(self, sequence: int) -> Request | None:
         """What is known of a request that is not released."""
@@ -274,6 +277,17 @@ class RequestQueue:
         """Hand what is ready to the kernel, and let it finish what it can."""
         if self._ring.unsubmitted or self._in_kernel or (self.columns is not None and self.columns.in_kernel):
             self._ring.submit()
+
+    def hand_over(self) -> None:
+        """As `submit`, before a wait: where much is under way by columns, and nothing else, let some of it finish.
+
+        What a turn costs is then shared by more requests.
+        """
+        columns = self.columns
+        if columns is None or columns.in_kernel < 2 * MANY or self.outstanding or columns.completed:
+            self.submit()
+        else:
+            self._ring.wait_for_many(MANY)
 
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for a completion, the link or the timeout; submits first."""

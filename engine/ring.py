@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # only where requests go by columns
 ENTRIES = (512, 128, 32)
 # The completion ring is twice the submission ring; more requests in the kernel than it holds would overflow it.
 IN_KERNEL_MAX = ENTRIES[0]
+# How long a worker waits for many completions where it could go on with one.
+MANY_WAIT_S_MAX = 0.0005
 LINK_USER_DATA = (1 << 63) - 1
 _POLLIN = 1
 _RWF_DSYNC = 2
@@ -47,6 +49,7 @@ class Ring:
         """Raise `RingUnavailable` where io_uring cannot be used."""
         self._ring = uring.Ring()
         self._cqe = uring.Cqe()
+        self._short = uring.timespec(MANY_WAIT_S_MAX)
         self.flags = self._set_up()
         operations = uring.probe() or {}
         self._file_flag, self._files = self._register_files(files)
@@ -137,7 +140,7 @@ class Ring:
             self._columns = open_columns(self._ring, self.entries, self._flags)
         return self._columns
 
-    def put_columns(self, entries: Words, addresses: Words, slots: Slots) -> None:
+    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
         """Queue requests by columns: entries without addresses and user data, and these."""
         assert self._columns is not None
         done = 0
@@ -145,7 +148,7 @@ class Ring:
             if self.unsubmitted >= self.entries:
                 self.submit()
             last = min(len(entries), done + self.entries - self.unsubmitted)
-            self._columns.put(entries[done:last], addresses[done:last], slots[done:last], self.unsubmitted)
+            self._columns.put(entries[done:last], addresses[done:last], marks[done:last], self.unsubmitted)
             self.unsubmitted += last - done
             done = last
 
@@ -210,6 +213,15 @@ class Ring:
         limit = uring.timespec(max(timeout_ns, 1) / 1e9)
         try:
             uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, 1, limit)
+        except OSError as error:
+            if error.errno not in (errno.ETIME, errno.EINTR):
+                raise
+
+    def wait_for_many(self, count: int) -> None:
+        """Hand everything queued to the kernel and wait until there are so many completions, but not for long."""
+        self.unsubmitted = 0
+        try:
+            uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, count, self._short)
         except OSError as error:
             if error.errno not in (errno.ETIME, errno.EINTR):
                 raise

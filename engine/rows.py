@@ -6,6 +6,7 @@ Everything is checked before anything is submitted. Nothing here knows how reque
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -68,6 +69,8 @@ class Rows:
         # A row that has to wait keeps those behind it waiting.
         self.time_ns = np.maximum.accumulate(wide["time_ns"]) if "time_ns" in wide else None
         self.results = np.zeros(self.count, RESULT)
+        #: The results again, a row of four words each.
+        self.words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
         self.left = self.count
         self.data, data_place = self._laid_out(Kind.WRITE, data, "data", writable=False)
         self.into, into_place = self._laid_out(Kind.READ, into, "into", writable=True)
@@ -192,13 +195,22 @@ def _refuse(text: str) -> NoReturn:
 
 
 def pattern_words(
-    worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64], length: int
+    worker: int,
+    sequences: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    length: int,
+    out: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint64]:
-    """A row for each write: the 64-bit words of its `length` bytes."""
+    """A row for each write: the 64-bit words of its `length` bytes; put into `out` if that is given."""
     stamps = (sequences.astype(np.uint64) | np.uint64(worker << _WORKER_SHIFT)) * np.uint64(_FACTOR)
     firsts = stamps + (offsets.astype(np.uint64) >> np.uint64(3))
-    words: NDArray[np.uint64] = firsts[:, None] + np.arange(length // 8, dtype=np.uint64)
+    words: NDArray[np.uint64] = np.add(firsts[:, None], _steps(length // 8), out=out)
     return words
+
+
+@functools.lru_cache(maxsize=8)
+def _steps(count: int) -> NDArray[np.uint64]:
+    return np.arange(count, dtype=np.uint64)
 
 
 def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
