@@ -38,7 +38,7 @@ class DiskFace:
 
     def __init__(self, gate: Gate, index: int, disk: wire_pb2.WorkerDisk) -> None:
         self._gate = gate
-        self.index = index  # among the disks of the run
+        self._index = index  # among the disks of the run
         #: The disk's name in the run.
         self.name = disk.name
         #: Bytes; a multiple of `block_size`.
@@ -51,14 +51,14 @@ class DiskFace:
 
     def _read(self, offset: int, length: int) -> Request:
         offset, length = self._checked(offset, length, REQUEST_BYTES_MAX)
-        return self._issue(Request(Kind.READ, self.index, offset, length))
+        return self._issue(Request(Kind.READ, self._index, offset, length))
 
     def _read_into(self, offset: int, buffer: Any) -> Request:
         view = _bytes_of(buffer)
         if view.readonly:
             self._refuse(f"the buffer to read into on disk {self.name!r} is read-only")
         offset, length = self._checked(offset, len(view), REQUEST_BYTES_MAX)
-        request = Request(Kind.READ, self.index, offset, length)
+        request = Request(Kind.READ, self._index, offset, length)
         request.target = view
         if ctypes.addressof(ctypes.c_char.from_buffer(view)) % self.block_size == 0:
             request.aligned = True
@@ -67,14 +67,14 @@ class DiskFace:
     def _write(self, offset: int, data: Any, *, fua: bool) -> Request:
         view = _bytes_of(data)
         offset, length = self._checked(offset, len(view), REQUEST_BYTES_MAX)
-        return self._issue(Request(Kind.WRITE, self.index, offset, length, FLAG_FUA if fua else 0), view)
+        return self._issue(Request(Kind.WRITE, self._index, offset, length, FLAG_FUA if fua else 0), view)
 
     def _change_range(self, kind: Kind, offset: int, length: int) -> Request:
         offset, length = self._checked(offset, length, self.size)
-        return self._issue(Request(kind, self.index, offset, length))
+        return self._issue(Request(kind, self._index, offset, length))
 
     def _fsync(self, *, data_only: bool) -> Request:
-        return self._issue(Request(Kind.FSYNC, self.index, 0, 0, FLAG_DATA_ONLY if data_only else 0))
+        return self._issue(Request(Kind.FSYNC, self._index, 0, 0, FLAG_DATA_ONLY if data_only else 0))
 
     def _issue(self, request: Request, data: memoryview | None = None) -> Request:
         raise NotImplementedError
@@ -103,7 +103,7 @@ class DiskFace:
             )
         return offset, length
 
-    def check_range(self, kind: Kind, offset: int, length: int) -> None:
+    def _check_range(self, kind: Kind, offset: int, length: int) -> None:
         """Raise `InvalidRequest` for a range that a request of this kind may not have."""
         self._checked(offset, length, REQUEST_BYTES_MAX if kind in (Kind.READ, Kind.WRITE) else self.size)
 
@@ -275,9 +275,14 @@ class _Disks(World, Generic[DiskT]):
         gate = self._gate
         if get_ident() != gate.owner.thread:
             gate.owner.refuse()
+        from ringtape.engine.rows import RowDisk
         from ringtape.engine.volume import Volume
 
-        return Volume(gate, self.disks, requests, worker=self.index, **options)
+        disks = [
+            RowDisk(disk._index, disk.name, disk.size, disk.block_size, disk._check_range)
+            for disk in self.disks
+        ]
+        return Volume(gate, disks, requests, worker=self.index, **options)
 
     def _sent(self, worker: int, payload: Any) -> messages_pb2.Note:
         return mail.sent(worker, payload, workers=self.worker_count)

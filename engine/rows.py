@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,15 @@ _INVERSE = pow(_FACTOR, -1, 1 << 64)
 _WORKER_SHIFT = 48
 
 
-class CheckedDisk(Protocol):
-    """What is asked of a disk of the program."""
+class RowDisk(NamedTuple):
+    """A disk of the program, as its rows are checked against it."""
 
+    index: int  # among the disks of the run
     name: str
     size: int
     block_size: int
-
-    @property
-    def index(self) -> int:
-        """Among the disks of the run."""
-
-    def check_range(self, kind: Kind, offset: int, length: int) -> None:
-        """Raise `InvalidRequest` for a range that it refuses."""
+    #: Raises `InvalidRequest` for a range (kind, offset, length) that the disk refuses.
+    check_range: Callable[[Kind, int, int], None]
 
 
 class Rows:
@@ -49,7 +45,7 @@ class Rows:
     def __init__(
         self,
         requests: Any,
-        disks: Sequence[CheckedDisk],
+        disks: Sequence[RowDisk],
         *,
         base: int = 0,
         data: Any = None,
@@ -129,7 +125,7 @@ def _as_int64(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
     return column.astype(np.int64)
 
 
-def _check(columns: dict[str, NDArray[np.int64]], disks: Sequence[CheckedDisk]) -> None:
+def _check(columns: dict[str, NDArray[np.int64]], disks: Sequence[RowDisk]) -> None:
     """Raise for the first row that is wrong. All rows at once; the words are those of single requests."""
     kind, disk, flags = columns["kind"], columns["disk"], columns["flags"]
     offset, length = columns["offset"], columns["length"]
@@ -157,7 +153,7 @@ def _check(columns: dict[str, NDArray[np.int64]], disks: Sequence[CheckedDisk]) 
     _explain(row, {name: int(column[row]) for name, column in columns.items()}, disks)
 
 
-def _explain(row: int, one: dict[str, int], disks: Sequence[CheckedDisk]) -> NoReturn:
+def _explain(row: int, one: dict[str, int], disks: Sequence[RowDisk]) -> NoReturn:
     kinds = ", ".join(f"{kind.value} {kind.name.lower()}" for kind in Kind)
     if not Kind.READ <= one["kind"] <= Kind.FSYNC:
         _refuse(f"row {row}: kind {one['kind']} is none of {kinds}")

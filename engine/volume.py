@@ -24,7 +24,7 @@ from ringtape.engine.columns_ring import Slots
 from ringtape.engine.gate import WAIT, Gate
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
-from ringtape.engine.rows import CheckedDisk, Rows
+from ringtape.engine.rows import RowDisk, Rows
 
 DEPTH_MAX = 1 << 16
 
@@ -40,7 +40,7 @@ class Volume:
     def __init__(
         self,
         gate: Gate,
-        disks: Sequence[CheckedDisk],
+        disks: Sequence[RowDisk],
         requests: Any,
         *,
         worker: int,
