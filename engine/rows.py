@@ -31,7 +31,7 @@ _WORKER_SHIFT = 48
 class RowDisk(NamedTuple):
     """A disk of the program, as its rows are checked against it."""
 
-    index: int  # among the disks of the run
+    number: int  # among the disks of the run
     name: str
     size: int
     block_size: int
@@ -59,7 +59,7 @@ class Rows:
         _check(wide, disks)
         self.kind = wide["kind"].astype(np.uint8)
         self.flags = wide["flags"].astype(np.uint8)
-        numbers = np.array([disk.index for disk in disks], np.int64)
+        numbers = np.array([disk.number for disk in disks], np.int64)
         self.disk = numbers[wide["disk"]] if self.count else wide["disk"]
         self.offset, self.length = wide["offset"], wide["length"]
         # A row that has to wait keeps those behind it waiting.
