@@ -60,6 +60,8 @@ class Ring:
         # SQEs put into the ring and not yet handed to the kernel.
         self.unsubmitted = 0
         self._columns: ColumnsRing | None = None
+        # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
+        self._by_columns = 0
         #: Of what was put by columns, the slots and results that `completions` took last; None for none.
         self.taken: tuple[Slots, NDArray[np.int32]] | None = None
 
@@ -143,6 +145,7 @@ class Ring:
     def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
         """Queue requests by columns: entries without addresses and user data, and these."""
         assert self._columns is not None
+        self._by_columns += len(entries)
         done = 0
         while done < len(entries):
             if self.unsubmitted >= self.entries:
@@ -231,7 +234,7 @@ class Ring:
 
         `cqe[i]` past the first ignores the wrap of the ring and gives garbage: the iterator is the way.
         """
-        if self._columns is not None:
+        if self._columns is not None and self._by_columns:
             return self._completions_by_columns(self._columns)
         ring, cqe = self._ring, self._cqe
         pairs: list[tuple[int, int]] = []
@@ -261,6 +264,7 @@ class Ring:
     def _completions_by_columns(self, columns: ColumnsRing) -> tuple[list[tuple[int, int]], bool]:
         slots, results, others = columns.take()
         if len(slots):
+            self._by_columns -= len(slots)
             self.taken = slots, results
         linked = False
         pairs: list[tuple[int, int]] = []
