@@ -1,7 +1,7 @@
 """fio as the peer: found on PATH, run with the job that ringtape runs, its JSON read.
 
-It only ever reads: every command line says `--readonly`. What fio reports of a job is taken as it is: the number of
-requests and its own run time, without its start.
+Where a job only reads, its command line says `--readonly`; what is written to, the benchmark has made. What fio reports
+of a job is taken as it is: the number of requests and its own run time, without its start.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fio:
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split())[:500]
             raise BenchmarkError(f"fio ended with exit status {done.returncode}: {said}")
-        return parse(done.stdout)
+        return parse(done.stdout, writes=job.writes)
 
 
 def find() -> Fio:
@@ -74,11 +74,11 @@ def parse_version(text: str) -> tuple[int, int] | None:
 def command_line(
     fio: str, path: str, job: Job, *, requests: int, seed: int, options: Mapping[str, object]
 ) -> list[str]:
-    """Random reads anywhere on the whole file or device, `requests` of them, some blocks more than once."""
+    """Random reads or writes anywhere on the whole file or device, `requests` of them, some blocks more than once."""
     settings = {
         "name": "ringtape",
         "filename": path.replace(":", r"\:"),  # fio takes a bare colon for the end of a name
-        "rw": "randread",
+        "rw": "randwrite" if job.writes else "randread",
         "bs": job.block_bytes,
         "iodepth": job.depth,
         "ioengine": "io_uring",
@@ -91,7 +91,7 @@ def command_line(
     }
     return [
         fio,
-        "--readonly",
+        *([] if job.writes else ["--readonly"]),
         "--output-format=json",
         *(f"--{name}={value}" for name, value in settings.items()),
     ]
@@ -103,14 +103,14 @@ def ways(job: Job) -> dict[str, Mapping[str, object]]:
     return {"fio": {}, "fio-registered": tuned}
 
 
-def parse(text: str) -> Measurement:
+def parse(text: str, *, writes: bool = False) -> Measurement:
     """The one job of fio's JSON report, which may stand behind notes; `BenchmarkError` for anything else."""
     try:
         report: Any = json.loads(text[text.index("{") :])
         jobs: Sequence[Any] = report["jobs"]
         if len(jobs) != 1:
             raise BenchmarkError(f"fio reports {len(jobs)} jobs instead of one")
-        error, read = int(jobs[0]["error"]), jobs[0]["read"]
+        error, read = int(jobs[0]["error"]), jobs[0]["write" if writes else "read"]
         requests, runtime_ms = int(read["total_ios"]), float(read["runtime"])
     except (ValueError, KeyError, TypeError) as problem:
         raise BenchmarkError(
@@ -119,5 +119,6 @@ def parse(text: str) -> Measurement:
     if error:
         raise BenchmarkError(f"fio's job failed with error {error}")
     if requests <= 0 or runtime_ms <= 0:
-        raise BenchmarkError(f"fio read {requests} blocks in {runtime_ms:g} ms: too short to measure")
+        word = "wrote" if writes else "read"
+        raise BenchmarkError(f"fio {word} {requests} blocks in {runtime_ms:g} ms: too short to measure")
     return Measurement(requests, runtime_ms / 1e3)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ringtape.benchmarks import programs
+from ringtape.benchmarks import programs, volume
 
 
 @dataclass(frozen=True)
 class Job:
-    """4 KiB random reads by one worker, in one face, at one depth.
+    """4 KiB random reads, or writes, by one worker, in one face, at one depth.
 
     Attributes:
         name: as on the command line.
@@ -19,6 +19,7 @@ class Job:
         depth: requests under way at once.
         program: what a worker runs; its arguments are `programs.Reads`.
         profiled: the same under a sampler.
+        writes: it writes, and does not read.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Job:
     program: Callable[..., Any]
     profiled: Callable[..., Any]
     block_bytes: int = 4096
+    writes: bool = False
 
 
 JOBS = {
@@ -45,6 +47,21 @@ JOBS = {
             1,
             programs.blocking_reads,
             programs.profiled_blocking_reads,
+        ),
+        Job(
+            "volume",
+            "volume face, reads, depth 64",
+            64,
+            volume.volume_reads,
+            volume.profiled_volume_reads,
+        ),
+        Job(
+            "volume-writes",
+            "volume face, writes, depth 64",
+            64,
+            volume.volume_writes,
+            volume.profiled_volume_writes,
+            writes=True,
         ),
     )
 }

@@ -36,7 +36,9 @@ _RESTARTED = ("ringtape.engine.ring", "_restarted")
 _WORKER_PARTS = (
     ("ringtape.engine.ring", "Ring.submit", SUBMIT),
     ("ringtape.engine.ring", "Ring.wait", WAIT),
+    ("ringtape.engine.ring", "Ring.wait_for_many", WAIT),
     ("ringtape.engine.ring", "", "engine: ring entries"),
+    ("ringtape.engine.columns_ring", "", "engine: ring entries"),
     ("ringtape.engine.link", "", "message"),
     ("ringtape.engine.outbox", "", "message"),
     ("ringtape.proto", "", "message"),

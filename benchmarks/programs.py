@@ -73,18 +73,19 @@ def blocking_reads(io: BlockingWorker) -> None:
 
 async def profiled_awaited_reads(io: Worker) -> None:
     """`awaited_reads` under a sampler."""
-    with _profiled(io.arguments):
+    with profiled(io.arguments):
         await awaited_reads(io)
 
 
 def profiled_blocking_reads(io: BlockingWorker) -> None:
     """`blocking_reads` under a sampler."""
-    with _profiled(io.arguments):
+    with profiled(io.arguments):
         blocking_reads(io)
 
 
 @contextlib.contextmanager
-def _profiled(reads: Reads) -> Iterator[None]:
+def profiled(reads: Reads) -> Iterator[None]:
+    """Sample the block, and put what was found where the arguments say."""
     sampler = Sampler(reads.sample_every_s)
     before = resource.getrusage(resource.RUSAGE_SELF)
     with sampler:

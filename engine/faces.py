@@ -11,9 +11,9 @@ import ctypes
 import errno
 import math
 import operator
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from threading import get_ident
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ringtape.engine import mail
 from ringtape.engine.gate import POLL, WAIT, Gate
@@ -29,13 +29,16 @@ from ringtape.engine.requests import (
 from ringtape.engine.world import World
 from ringtape.proto import messages_pb2, wire_pb2
 
+if TYPE_CHECKING:  # loaded when a program first submits: it takes NumPy
+    from ringtape.engine.volume import Volume
+
 
 class DiskFace:
     """What both kinds of disk have: `name`, `size` and `block_size` in bytes."""
 
     def __init__(self, gate: Gate, index: int, disk: wire_pb2.WorkerDisk) -> None:
         self._gate = gate
-        self._index = index
+        self._index = index  # among the disks of the run
         #: The disk's name in the run.
         self.name = disk.name
         #: Bytes; a multiple of `block_size`.
@@ -99,6 +102,10 @@ class DiskFace:
                 f"length {length} on disk {self.name!r} is more than {length_max} bytes in one request"
             )
         return offset, length
+
+    def _check_range(self, kind: Kind, offset: int, length: int) -> None:
+        """Raise `InvalidRequest` for a range that a request of this kind may not have."""
+        self._checked(offset, length, REQUEST_BYTES_MAX if kind in (Kind.READ, Kind.WRITE) else self.size)
 
     def _refuse(self, text: str) -> NoReturn:
         raise InvalidRequest(errno.EINVAL, text)
@@ -264,6 +271,19 @@ class _Disks(World, Generic[DiskT]):
             )
         raise UnknownDisk(f"this run has no disk {name!r}; the disks of worker {self.index} are: {known}")
 
+    def _volume(self, requests: Any, **options: Any) -> Volume:
+        gate = self._gate
+        if get_ident() != gate.owner.thread:
+            gate.owner.refuse()
+        from ringtape.engine.rows import RowDisk
+        from ringtape.engine.volume import Volume
+
+        disks = [
+            RowDisk(disk._index, disk.name, disk.size, disk.block_size, disk._check_range)
+            for disk in self.disks
+        ]
+        return Volume(gate, disks, requests, worker=self.index, **options)
+
     def _sent(self, worker: int, payload: Any) -> messages_pb2.Note:
         return mail.sent(worker, payload, workers=self.worker_count)
 
@@ -282,6 +302,39 @@ class Worker(_Disks[AsyncDisk]):
         """
         self._gate.checkpoint(POLL)
         return Turn()
+
+    async def submit(
+        self,
+        requests: Any,
+        *,
+        depth: int = 64,
+        data: Any = None,
+        into: Any = None,
+        on_results: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Carry out many requests, `depth` of them under way at once; what fails raises nothing but is in the results.
+
+        Args:
+            requests: a NumPy structured array with the fields kind, disk (an index into `disks`), offset and length
+                (bytes), and where wanted flags and time_ns (not before so long after the call, on the recorded clock).
+                Or an iterable of such arrays, taken one after the other as room for their requests comes.
+            depth: requests are made in the order given, so many before the first is released.
+            data: the bytes of the array's writes, one behind the other, not to be changed meanwhile; without it a
+                pattern is written.
+            into: a writable buffer for the bytes of the array's reads, one behind the other; without it they are
+                dropped.
+            on_results: called with the results of each array of an iterable, in order; it and the iterable run as part
+                of this call.
+
+        Returns:
+            An array with a row for each request, with the fields id, sequence, result (bytes or minus errno) and
+            latency_ns. For an iterable, how many requests there were.
+
+        Raises:
+            InvalidRequest: naming the row; nothing of the array is submitted then.
+        """
+        volume = self._volume(requests, depth=depth, data=data, into=into, on_results=on_results)
+        return await volume.carry_out()
 
     async def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:
         """Send bytes, 1 MiB at most, to the program of another worker (or to this one's own).
@@ -316,6 +369,19 @@ class BlockingWorker(_Disks[BlockingDisk]):
     def checkpoint(self) -> None:
         """Move the clock, without waiting for anything."""
         self._gate.checkpoint(POLL)
+
+    def submit(
+        self,
+        requests: Any,
+        *,
+        depth: int = 64,
+        data: Any = None,
+        into: Any = None,
+        on_results: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Carry out many requests, `depth` of them under way at once; see `Worker.submit`."""
+        volume = self._volume(requests, depth=depth, data=data, into=into, on_results=on_results)
+        return volume.carry_out_blocking()
 
     def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:
         """Send bytes, 1 MiB at most, to the program of another worker; see `Worker.send`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -141,8 +141,11 @@ class CoordinatedGate:
             self.owner.refuse()
         self._number += 1
         queue = self.queue
-        queue.submit()
         self._outbox.stamp(self._now_ns())
+        if mode == WAIT:
+            queue.hand_over()
+        else:
+            queue.submit()
         _, linked = queue.reap()
         if linked and self._receive() is not None:
             raise FramingError("the coordinator answered before it was asked")
@@ -159,7 +162,11 @@ class CoordinatedGate:
         self._ids.extend(token.ids)
         self.clock.set_ns(token.clock_ns)
         queue.complete(token)
-        for sequence in memoryview(token.sequences).cast("Q"):
+        sequences: Iterable[int] = memoryview(token.sequences).cast("Q")
+        if queue.columns is not None and queue.columns.completed:
+            sequences, count = queue.columns.release(token.sequences, self._ids, token.clock_ns)
+            self._released += count
+        for sequence in sequences:
             request = queue.release(sequence)
             assert request.waiter is not None
             request.waiter.released(request)
@@ -167,6 +174,8 @@ class CoordinatedGate:
             self._released += 1
         for delivery in token.deliveries:
             self.mail.deliver(delivery)
+        if queue.touched:
+            _wake_volumes(queue)
         self._forget_ids()
         self._collector.checkpoint()
         if mode == WAIT and not deadline_ns and not token.sequences and not token.deliveries:
@@ -285,13 +294,13 @@ class CoordinatedGate:
         return answer
 
     def _answer_stack(self, ask: wire_pb2.StackAsk) -> None:
-        request = self.queue.outstanding.get(ask.sequence) if ask.HasField("sequence") else None
+        request = self.queue.find(ask.sequence) if ask.HasField("sequence") else None
         message = wire_pb2.WorkerMessage()
         message.stack.text = self._stack(request)
         self._link.send(message)
 
     def _answer_data(self, ask: wire_pb2.DataAsk) -> None:
-        request = self.queue.outstanding.get(ask.sequence)
+        request = self.queue.find(ask.sequence)
         message = wire_pb2.WorkerMessage()
         message.data.SetInParent()
         if request is not None and (data := data_of(request)) is not None:
@@ -350,9 +359,12 @@ class PlainGate:
         if get_ident() != self.owner.thread:
             self.owner.refuse()
         self._number += 1
-        self.queue.submit()
+        if mode == WAIT:
+            self.queue.hand_over()
+        else:
+            self.queue.submit()
         self._reap()
-        while mode == WAIT and not self._completed and not self._deliveries and not self._stuck:
+        while mode == WAIT and not self._ready() and not self._stuck:
             timeout_ns = None
             if deadline_ns:
                 timeout_ns = deadline_ns - self._now_ns()
@@ -364,6 +376,9 @@ class PlainGate:
             self._reap()
         self.clock.set_ns(self._now_ns())
         completed, self._completed = self._completed, []
+        columns = self.queue.columns
+        if columns is not None and columns.completed:
+            columns.release(None, (), self.clock.ns)
         for request in completed:
             self.queue.release(request.sequence)
             assert request.waiter is not None
@@ -372,11 +387,18 @@ class PlainGate:
         deliveries, self._deliveries = self._deliveries, []
         for delivery in deliveries:
             self.mail.deliver(delivery)
+        if self.queue.touched:
+            _wake_volumes(self.queue)
         self._told_idle = False
         self._collector.checkpoint()
         if self._stuck:
             self._stuck = False
             raise _stuck()
+
+    def _ready(self) -> bool:
+        """Is there something for the program?"""
+        columns = self.queue.columns
+        return bool(self._completed or self._deliveries or (columns is not None and columns.completed))
 
     def _tell_idle(self) -> None:
         """Only a message can wake this program: the coordinator knows whether one can still come."""
@@ -440,6 +462,13 @@ class PlainGate:
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
+
+
+def _wake_volumes(queue: RequestQueue | OfflineQueue) -> None:
+    """Let volumes go on, in the order in which they began: whichever of their requests were released first."""
+    touched, queue.touched = sorted(queue.touched, key=lambda volume: volume.number), {}
+    for volume in touched:
+        volume.wake()
 
 
 def _stuck() -> Stalled:

@@ -92,7 +92,7 @@ class _GateSelector:
             return []
         self._turns = 0
         if timeout is None:
-            if not gate.queue.outstanding and not gate.mail.waiting:
+            if not gate.queue.waits and not gate.mail.waiting:
                 raise Stalled(
                     "every task waits, but no request is under way and no timer is set: nothing can ever wake them"
                 )

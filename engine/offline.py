@@ -19,6 +19,7 @@ from ringtape.proto.framing import FramingError
 
 if TYPE_CHECKING:
     from ringtape.engine.debugger import Debugger
+    from ringtape.engine.volume import Volume
 
 
 class Memory:
@@ -35,6 +36,8 @@ class OfflineQueue:
 
     #: Made and not yet completed, as far as anybody could wait for it: none ever completes by itself.
     active = 0
+    #: No request goes by columns.
+    columns = None
     #: Nothing waits to be admitted.
     unadmitted = False
 
@@ -52,6 +55,17 @@ class OfflineQueue:
         # In a replay that is looked into: who stops before a request, and who is told of it.
         self.debugger: Debugger | None = None
         self.watched: Watched | None = None
+        #: Volumes of which a token has released something, to be woken when it has released the rest.
+        self.touched: dict[Volume, None] = {}
+
+    def find(self, sequence: int) -> Request | None:
+        """What is known of a request that is not released."""
+        return self.outstanding.get(sequence)
+
+    @property
+    def waits(self) -> bool:
+        """Is there a request that has been made and not released?"""
+        return bool(self.outstanding)
 
     def issue(self, request: Request, data: memoryview | bytes | None = None) -> None:
         """Take a request from the program; `data` of a write is copied here and now."""
@@ -72,6 +86,9 @@ class OfflineQueue:
 
     def submit(self) -> None:
         """There is no kernel to hand anything to."""
+
+    def hand_over(self) -> None:
+        """As `submit`, before a wait."""
 
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for the link or the timeout."""

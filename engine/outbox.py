@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Sequence
 
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.sent import SentContents
@@ -23,8 +24,12 @@ assert sys.byteorder == "little", "columns are little-endian and written as the 
 class Outbox:
     """Columns of requests and completions, and the notes between them."""
 
+    #: Is what is put here told to anybody?
+    tells = True
+
     def __init__(self, *, digests: bool, contents: SentContents | None = None) -> None:
-        self._digests = digests
+        #: Are digests of data told?
+        self.digests = digests
         #: Where the data of reads and writes goes; None below data level full.
         self.contents = contents
         self._kind = bytearray()
@@ -52,7 +57,7 @@ class Outbox:
         self._disk.append(request.disk)
         self._offset.append(request.offset)
         self._length.append(request.length)
-        if self._digests:
+        if self.digests:
             self._digest.append(request.digest)
         if self.contents is not None:
             self._request_contents.append(request.contents)
@@ -63,10 +68,43 @@ class Outbox:
         """The kernel finished a request; `digest` and `contents` are of the data that a read returned."""
         self._sequence.append(request.sequence)
         self._result.append(request.result)
-        if self._digests:
+        if self.digests:
             self._completion_digest.append(digest)
         if self.contents is not None:
             self._completion_contents.append(contents)
+
+    def request_columns(
+        self,
+        kinds: bytes,
+        flags: bytes,
+        disks: bytes,
+        offsets: bytes,
+        lengths: bytes,
+        *,
+        digests: Sequence[int],
+        contents: Sequence[int],
+    ) -> None:
+        """As `request`, of many reads and writes: columns as the wire has them."""
+        self._kind += kinds
+        self._flags += flags
+        self._disk.frombytes(disks)
+        self._offset.frombytes(offsets)
+        self._length.frombytes(lengths)
+        if self.digests:
+            self._digest.extend(digests)
+        if self.contents is not None:
+            self._request_contents.extend(contents)
+
+    def completion_columns(
+        self, sequences: bytes, results: bytes, *, digests: Sequence[int], contents: Sequence[int]
+    ) -> None:
+        """As `completion`, of many."""
+        self._sequence.frombytes(sequences)
+        self._result.frombytes(results)
+        if self.digests:
+            self._completion_digest.extend(digests)
+        if self.contents is not None:
+            self._completion_contents.extend(contents)
 
     def note(self, note: messages_pb2.Note) -> None:
         """The program did something other than a request."""
@@ -136,6 +174,8 @@ class Outbox:
 
 class NoOutbox(Outbox):
     """Of a plain run, which tells nothing."""
+
+    tells = False
 
     def __init__(self) -> None:
         super().__init__(digests=False)

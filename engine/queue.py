@@ -23,13 +23,19 @@ from ringtape.engine.undo import OWN_FIRST, Undo
 from ringtape.engine.watched import Watched
 from ringtape.proto import wire_pb2
 from ringtape.proto.framing import FramingError
-from ringtape.proto.order import DiskOrder
+from ringtape.proto.order import DiskOrder, Ordered
 
 if TYPE_CHECKING:
+    from ringtape.engine.columns import Columns
+    from ringtape.engine.columns_ring import Words
     from ringtape.engine.debugger import Debugger
+    from ringtape.engine.volume import Volume
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
 ZERO_PIECE_BYTES = 1 << 20
+
+# So many completions are waited for, shortly, while twice as many requests are under way by columns.
+MANY = 16
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
 _ZERO_RANGE, _ZERO_WRITES, _DEVICE_DISCARD, _PUNCH_HOLE = range(4)
@@ -53,14 +59,15 @@ class RequestQueue:
     ) -> None:
         """`ordered`: conflicting requests keep their order; on `shared` disks the coordinator sees to it."""
         self._ring = ring
-        self._buffers = buffers
-        self._outbox = outbox
+        self.buffers = buffers
+        self.outbox = outbox
         self._digests = digests
         self._contents = outbox.contents
-        self._shared = list(shared) or [False] * len(block_devices)
+        self.shared = list(shared) or [False] * len(block_devices)
+        self.ordered = ordered
         # None where the worker keeps no order: the coordinator does, or nobody.
-        self._orders: list[DiskOrder[Request] | None] = [
-            DiskOrder() if ordered and not one else None for one in self._shared
+        self._orders: list[DiskOrder[Ordered] | None] = [
+            DiskOrder() if ordered and not one else None for one in self.shared
         ]
         # On shared disks, made and not yet admitted.
         self._unadmitted: dict[int, Request] = {}
@@ -74,7 +81,7 @@ class RequestQueue:
         # The place in `_ways` of the first that has not been found unsupported.
         self._supported = dict.fromkeys(self._ways, 0)
         self._in_kernel: dict[int, Request] = {}
-        self._in_kernel_max = min(IN_KERNEL_MAX, ring.entries)
+        self.in_kernel_max = min(IN_KERNEL_MAX, ring.entries)
         # Free to go, but the kernel has as many as it may have.
         self._backlog: deque[Request] = deque()
         # What may keep a request whose turn has come from the kernel; most runs have neither.
@@ -93,6 +100,51 @@ class RequestQueue:
         # In a replay that is looked into: who stops before a request, and who is told of it.
         self.debugger: Debugger | None = None
         self.watched: Watched | None = None
+        #: The requests that go by columns, once a program has made such.
+        self.columns: Columns | None = None
+        #: Volumes of which a token has released something, to be woken when it has released the rest.
+        self.touched: dict[Volume, None] = {}
+
+    def open_columns(self) -> Columns | None:
+        """The way by columns; None where it cannot be had: then each request needs to be looked at by itself."""
+        if self._detours or self.watched is not None or self.debugger is not None:
+            return None
+        if self.columns is None:
+            ring = self._ring.open_columns()
+            if ring is None:
+                return None
+            from ringtape.engine.columns import Columns
+
+            self.columns = Columns(ring, self)
+        return self.columns
+
+    @property
+    def registered_files(self) -> tuple[list[int], int]:
+        """Of each disk, its file as the ring knows it, and the flag that says how."""
+        return self._ring.files
+
+    @property
+    def fixed_buffers(self) -> bool:
+        """Is the buffer region registered with the ring?"""
+        return self._ring.fixed_buffers
+
+    def order(self, disk: int) -> DiskOrder[Ordered] | None:
+        """The order of a disk; None where this worker keeps none."""
+        return self._orders[disk]
+
+    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
+        """Queue requests that go by columns on the ring."""
+        self._ring.put_columns(entries, addresses, marks)
+
+    def find(self, sequence: int) -> Request | None:
+        """What is known of a request that is not released."""
+        found = self.outstanding.get(sequence)
+        return self.columns.request(sequence) if found is None and self.columns is not None else found
+
+    @property
+    def waits(self) -> bool:
+        """Is there a request that has been made and not released?"""
+        return bool(self.outstanding) or (self.columns is not None and self.columns.unreleased > 0)
 
     def issue(self, request: Request, data: memoryview | bytes | None = None) -> None:
         """Take a request from the program; `data` of a write is copied here and now."""
@@ -105,7 +157,7 @@ class RequestQueue:
         kind = request.kind
         if kind is Kind.WRITE:
             assert data is not None
-            slot = request.slot = self._buffers.take(request.length)
+            slot = request.slot = self.buffers.take(request.length)
             slot.view[: request.length] = data
             if self._digests:
                 request.digest = xxh3_64_intdigest(data)
@@ -113,17 +165,19 @@ class RequestQueue:
                     request.contents = self._contents.number_of(slot.view[: request.length])
         elif request.aligned:
             request.memory = (request.target, uring.Iovec([request.target]))
-        self._outbox.request(request, self.completed)
+        self.outbox.request(request, self.completed)
         if self.watched is not None:
             self.watched.made(request, data)
         if request.sequence == self._faults.next:
             self._faults.made(request)
         if kind is not Kind.FSYNC:
-            if self._shared[request.disk]:
+            if self.shared[request.disk]:
                 self._unadmitted[request.sequence] = request
                 return
             order = self._orders[request.disk]
             if order is not None:
+                if self.columns is not None and self.columns.in_kernel:
+                    self.columns.enter_conflicts(request)
                 order.add(request)
                 if request.blockers:
                     return
@@ -142,12 +196,12 @@ class RequestQueue:
     def _start(self, request: Request) -> None:
         if self._detours and self._detoured(request):
             return
-        if len(self._in_kernel) >= self._in_kernel_max:
+        if len(self._in_kernel) >= self.in_kernel_max:
             self._backlog.append(request)
             return
         # Of all that wait for the kernel's attention, reads alone need no memory yet.
         if request.kind is Kind.READ and request.memory is None:
-            request.slot = self._buffers.take(request.length)
+            request.slot = self.buffers.take(request.length)
         self._in_kernel[request.sequence] = request
         self._put(request)
 
@@ -221,8 +275,19 @@ class RequestQueue:
 
     def submit(self) -> None:
         """Hand what is ready to the kernel, and let it finish what it can."""
-        if self._ring.unsubmitted or self._in_kernel:
+        if self._ring.unsubmitted or self._in_kernel or (self.columns is not None and self.columns.in_kernel):
             self._ring.submit()
+
+    def hand_over(self) -> None:
+        """As `submit`, before a wait: where much is under way by columns, and nothing else, let some of it finish.
+
+        What a turn costs is then shared by more requests.
+        """
+        columns = self.columns
+        if columns is None or columns.in_kernel < 2 * MANY or self.outstanding or columns.completed:
+            self.submit()
+        else:
+            self._ring.wait_for_many(MANY)
 
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for a completion, the link or the timeout; submits first."""
@@ -238,6 +303,11 @@ class RequestQueue:
         """
         pairs, linked = self._ring.completions()
         finished: list[Request] = []
+        if self._ring.taken is not None:
+            (slots, results), self._ring.taken = self._ring.taken, None
+            assert self.columns is not None
+            for freed in self.columns.complete(slots, results):
+                self._start(freed)
         for sequence, result in pairs:
             request = self._in_kernel[sequence]
             if self._detours:
@@ -257,7 +327,7 @@ class RequestQueue:
             request, result = self._answered.popleft()
             self._complete(request, result)
             finished.append(request)
-        while self._backlog and len(self._in_kernel) < self._in_kernel_max:
+        while self._backlog and len(self._in_kernel) < self.in_kernel_max:
             self._start(self._backlog.popleft())
         return finished, linked
 
@@ -294,13 +364,13 @@ class RequestQueue:
             digest = xxh3_64_intdigest(read)
             if self._contents is not None:
                 contents = self._contents.number_of(read)
-        self._outbox.completion(request, digest, contents)
+        self.outbox.completion(request, digest, contents)
         if self.watched is not None:
             self.watched.completed(request, read)
         order = self._orders[request.disk]
         if order is not None and request.kind is not Kind.FSYNC:
             for freed in order.remove(request):
-                self._start(freed)
+                self._start(freed)  # type: ignore[arg-type]  # what goes by columns waits for nothing
 
     def give(self, given: wire_pb2.Given) -> None:
         """Data is read from the disk."""
@@ -320,8 +390,9 @@ class RequestQueue:
         slot: Slot | None = request.slot
         if slot is not None:
             request.slot = None
-            self._buffers.give_back(slot)
+            self.buffers.give_back(slot)
 
     def oldest(self) -> int:
         """The sequence number of the oldest request not yet released, or the next to be made."""
-        return next(iter(self.outstanding), self.made)
+        oldest = next(iter(self.outstanding), self.made)
+        return oldest if self.columns is None else min(oldest, self.columns.oldest())

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import liburing as uring
 
@@ -18,10 +18,18 @@ from ringtape.engine.buffers import Buffers
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
+if TYPE_CHECKING:  # only where requests go by columns
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ringtape.engine.columns_ring import ColumnsRing, Slots, Words
+
 # Of the submission ring; the smaller ones where RLIMIT_MEMLOCK leaves an unprivileged user no room for the first.
 ENTRIES = (512, 128, 32)
 # The completion ring is twice the submission ring; more requests in the kernel than it holds would overflow it.
 IN_KERNEL_MAX = ENTRIES[0]
+# How long a worker waits for many completions where it could go on with one.
+MANY_WAIT_S_MAX = 0.0005
 LINK_USER_DATA = (1 << 63) - 1
 _POLLIN = 1
 _RWF_DSYNC = 2
@@ -41,15 +49,21 @@ class Ring:
         """Raise `RingUnavailable` where io_uring cannot be used."""
         self._ring = uring.Ring()
         self._cqe = uring.Cqe()
+        self._short = uring.timespec(MANY_WAIT_S_MAX)
         self.flags = self._set_up()
         operations = uring.probe() or {}
         self._file_flag, self._files = self._register_files(files)
-        self._fixed_buffers = bool(
+        self.fixed_buffers = bool(
             operations.get("IORING_OP_READV_FIXED") and operations.get("IORING_OP_WRITEV_FIXED")
         ) and self._register_buffers(buffers)
         self._link_fd = -1
         # SQEs put into the ring and not yet handed to the kernel.
         self.unsubmitted = 0
+        self._columns: ColumnsRing | None = None
+        # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
+        self._by_columns = 0
+        #: Of what was put by columns, the slots and results that `completions` took last; None for none.
+        self.taken: tuple[Slots, NDArray[np.int32]] | None = None
 
     def _set_up(self) -> str:
         refusal = OSError(errno.EINVAL, "no set of flags was taken")
@@ -65,6 +79,7 @@ class Ring:
                     if error.errno != errno.EINVAL:
                         break
                 else:
+                    self._flags = flags
                     return "|".join(names)
             if refusal.errno != errno.ENOMEM:
                 break
@@ -93,7 +108,7 @@ class Ring:
     def describe(self) -> str:
         """The set-up in force, for people."""
         registered = [
-            name for name, on in (("files", self._file_flag), ("buffers", self._fixed_buffers)) if on
+            name for name, on in (("files", self._file_flag), ("buffers", self.fixed_buffers)) if on
         ]
         return f"{self.flags or 'no flags'}; registered: {' and '.join(registered) or 'nothing'}"
 
@@ -113,6 +128,33 @@ class Ring:
         self.unsubmitted += 1
         return sqe
 
+    @property
+    def files(self) -> tuple[list[int], int]:
+        """Of each disk, its file as entries name it, and the flag that goes with it."""
+        return self._files, self._file_flag
+
+    def open_columns(self) -> ColumnsRing | None:
+        """Entries as columns, from now on; None where that cannot be, or where completions are kept back."""
+        # Only with this flag are completions written by this thread alone.
+        if self._columns is None and type(self) is Ring and "DEFER_TASKRUN" in self.flags:
+            from ringtape.engine.columns_ring import open_columns
+
+            self._columns = open_columns(self._ring, self.entries, self._flags)
+        return self._columns
+
+    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
+        """Queue requests by columns: entries without addresses and user data, and these."""
+        assert self._columns is not None
+        self._by_columns += len(entries)
+        done = 0
+        while done < len(entries):
+            if self.unsubmitted >= self.entries:
+                self.submit()
+            last = min(len(entries), done + self.entries - self.unsubmitted)
+            self._columns.put(entries[done:last], addresses[done:last], marks[done:last], self.unsubmitted)
+            self.unsubmitted += last - done
+            done = last
+
     def put_transfer(
         self, request: Request, iovec: uring.Iovec, *, registered: bool, offset: int, write: bool
     ) -> None:
@@ -122,7 +164,7 @@ class Ring:
         """
         sqe = self._sqe()
         file = self._files[request.disk]
-        if registered and self._fixed_buffers:
+        if registered and self.fixed_buffers:
             if write:
                 flags = _RWF_DSYNC if request.flags & FLAG_FUA else 0
                 uring.io_uring_prep_writev_fixed(sqe, file, iovec, 0, offset, flags)
@@ -178,11 +220,22 @@ class Ring:
             if error.errno not in (errno.ETIME, errno.EINTR):
                 raise
 
+    def wait_for_many(self, count: int) -> None:
+        """Hand everything queued to the kernel and wait until there are so many completions, but not for long."""
+        self.unsubmitted = 0
+        try:
+            uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, count, self._short)
+        except OSError as error:
+            if error.errno not in (errno.ETIME, errno.EINTR):
+                raise
+
     def completions(self) -> tuple[list[tuple[int, int]], bool]:
         """Take all completions: pairs of user data and result (minus errno), and whether the link has something.
 
         `cqe[i]` past the first ignores the wrap of the ring and gives garbage: the iterator is the way.
         """
+        if self._columns is not None and self._by_columns:
+            return self._completions_by_columns(self._columns)
         ring, cqe = self._ring, self._cqe
         pairs: list[tuple[int, int]] = []
         linked = False
@@ -206,6 +259,22 @@ class Ring:
                 pairs.append((data, result))
         if count:
             uring.io_uring_cq_advance(ring, count)
+        return pairs, linked
+
+    def _completions_by_columns(self, columns: ColumnsRing) -> tuple[list[tuple[int, int]], bool]:
+        slots, results, others = columns.take()
+        if len(slots):
+            self._by_columns -= len(slots)
+            self.taken = slots, results
+        linked = False
+        pairs: list[tuple[int, int]] = []
+        for data, result, flags in others:
+            if data == LINK_USER_DATA:
+                linked = True
+                if not flags & uring.IORING_CQE_F_MORE:
+                    self.watch_link(self._link_fd)
+            else:
+                pairs.append((data, result))
         return pairs, linked
 
     def close(self) -> None:

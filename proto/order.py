@@ -10,6 +10,7 @@ While only reads are active nothing is looked up. From the first change on, the 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 
 _STRETCH_SHIFT = 16
@@ -45,6 +46,16 @@ class DiskOrder(Generic[R]):
         self._indexed = False
         self._stretches: dict[int, dict[R, None]] = {}
         self._large: dict[R, None] = {}
+
+    @property
+    def active(self) -> Collection[R]:
+        """Those that were entered and not removed, oldest first."""
+        return self._active.keys()
+
+    @property
+    def changing(self) -> bool:
+        """Does one of them change the disk?"""
+        return self._changing > 0
 
     def add(self, request: R) -> None:
         """Enter a request; afterwards `request.blockers` says how many active ones it waits for."""

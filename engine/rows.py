@@ -1,0 +1,232 @@
+"""What a program gives to the volume face, checked: an array of requests, the data of its writes, room for its reads.
+
+Everything is checked before anything is submitted. Nothing here knows how requests are carried out.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, REQUEST_BYTES_MAX, InvalidRequest, Kind
+
+#: What an array of requests needs, and, with the last two fields, may have. Fields may be of any integer type.
+REQUEST = np.dtype([("kind", "u1"), ("disk", "u2"), ("offset", "u8"), ("length", "u8")])
+#: What comes back: a row for each request, in the order given. `id` is 0 in a plain run.
+RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency_ns", "i8")])
+
+_OPTIONAL = ("time_ns", "flags")
+_LARGEST = np.iinfo(np.int64).max
+# Odd, so that it can be divided out again.
+_FACTOR = 0x9E3779B97F4A7C15
+_INVERSE = pow(_FACTOR, -1, 1 << 64)
+_WORKER_SHIFT = 48
+
+
+class RowDisk(NamedTuple):
+    """A disk of the program, as its rows are checked against it."""
+
+    number: int  # among the disks of the run
+    name: str
+    size: int
+    block_size: int
+    #: Raises `InvalidRequest` for a range (kind, offset, length) that the disk refuses.
+    check_range: Callable[[Kind, int, int], None]
+
+
+class Rows:
+    """One array, as columns, and what comes of it."""
+
+    def __init__(
+        self,
+        requests: Any,
+        disks: Sequence[RowDisk],
+        *,
+        base: int = 0,
+        data: Any = None,
+        into: Any = None,
+    ) -> None:
+        """Raise `InvalidRequest` for a bad array, naming the row. `base` is the number of its first row."""
+        columns = _columns_of(requests)
+        self.base = base
+        self.count = len(requests)
+        wide = {name: _as_int64(name, column) for name, column in columns.items()}
+        _check(wide, disks)
+        self.kind = wide["kind"].astype(np.uint8)
+        self.flags = wide["flags"].astype(np.uint8)
+        numbers = np.array([disk.number for disk in disks], np.int64)
+        self.disk = numbers[wide["disk"]] if self.count else wide["disk"]
+        self.offset, self.length = wide["offset"], wide["length"]
+        # A row that has to wait keeps those behind it waiting.
+        self.time_ns = np.maximum.accumulate(wide["time_ns"]) if "time_ns" in wide else None
+        self.results = np.zeros(self.count, RESULT)
+        #: The results again, a row of four words each.
+        self.words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
+        self.left = self.count
+        self.data, data_place = self._laid_out(Kind.WRITE, data, "data", writable=False)
+        self.into, into_place = self._laid_out(Kind.READ, into, "into", writable=True)
+        self.place = data_place + into_place
+
+    def _laid_out(
+        self, kind: Kind, buffer: Any, name: str, *, writable: bool
+    ) -> tuple[memoryview | None, NDArray[np.int64]]:
+        """The buffer's bytes, and where in it the data of each row of this kind is: one behind the other."""
+        if buffer is None:
+            return None, np.zeros(self.count, np.int64)
+        view = _bytes_of(buffer, name)
+        if writable and view.readonly:
+            _refuse(f"the buffer {name!r} is read-only")
+        lengths = np.where(self.kind == kind, self.length, 0)
+        ends = np.cumsum(lengths)
+        needed = int(ends[-1]) if self.count else 0
+        if len(view) != needed:
+            word = f"{kind.name.lower()}s"
+            _refuse(
+                f"the buffer {name!r} has {len(view)} bytes, but the {word} of the array come to {needed}"
+            )
+        return view, np.where(self.kind == kind, ends - lengths, 0)
+
+
+def _columns_of(requests: Any) -> dict[str, NDArray[Any]]:
+    if not isinstance(requests, np.ndarray) or requests.dtype.names is None or requests.ndim != 1:
+        what = (
+            f"{requests.ndim}-dimensional array of {requests.dtype}"
+            if isinstance(requests, np.ndarray)
+            else type(requests).__name__
+        )
+        _refuse(
+            f"requests are a one-dimensional NumPy array with fields kind, disk, offset, length, not {what}"
+        )
+    names = requests.dtype.names
+    for name in ("kind", "disk", "offset", "length"):
+        if name not in names:
+            _refuse(f"the array of requests has no field {name!r}; its fields are {', '.join(names)}")
+    for name in names:
+        if name not in ("kind", "disk", "offset", "length", *_OPTIONAL):
+            _refuse(f"the array of requests has a field {name!r} that nobody knows")
+        if requests.dtype[name].kind not in "iu":
+            _refuse(
+                f"field {name!r} of the array of requests holds {requests.dtype[name]}, not whole numbers"
+            )
+    columns = {name: requests[name] for name in names}
+    columns.setdefault("flags", np.zeros(len(requests), np.uint8))
+    return columns
+
+
+def _as_int64(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
+    if column.dtype.kind == "u" and column.dtype.itemsize == 8 and len(column) and column.max() > _LARGEST:
+        row = int(np.argmax(column > _LARGEST))
+        _refuse(f"row {row}: {name} {int(column[row])} is out of range")
+    return column.astype(np.int64)
+
+
+def _check(columns: dict[str, NDArray[np.int64]], disks: Sequence[RowDisk]) -> None:
+    """Raise for the first row that is wrong. All rows at once; the words are those of single requests."""
+    kind, disk, flags = columns["kind"], columns["disk"], columns["flags"]
+    offset, length = columns["offset"], columns["length"]
+    if not len(kind):
+        return
+    bad = (kind < Kind.READ) | (kind > Kind.FSYNC) | (disk < 0) | (disk >= len(disks))
+    bad |= (
+        flags & ~np.where(kind == Kind.WRITE, FLAG_FUA, np.where(kind == Kind.FSYNC, FLAG_DATA_ONLY, 0)) != 0
+    )
+    if "time_ns" in columns:
+        bad |= columns["time_ns"] < 0
+    if disks:
+        known = np.clip(disk, 0, len(disks) - 1)
+        block = np.array([one.block_size for one in disks], np.int64)[known]
+        size = np.array([one.size for one in disks], np.int64)[known]
+        is_fsync = kind == Kind.FSYNC
+        transfers = kind <= Kind.WRITE
+        ranged = (offset % block != 0) | (length % block != 0) | (length <= 0)
+        ranged |= (offset < 0) | (length > size) | (offset > size - length)
+        ranged |= transfers & (length > REQUEST_BYTES_MAX)
+        bad |= np.where(is_fsync, (offset != 0) | (length != 0), ranged)
+    if not bad.any():
+        return
+    row = int(np.argmax(bad))
+    _explain(row, {name: int(column[row]) for name, column in columns.items()}, disks)
+
+
+def _explain(row: int, one: dict[str, int], disks: Sequence[RowDisk]) -> NoReturn:
+    kinds = ", ".join(f"{kind.value} {kind.name.lower()}" for kind in Kind)
+    if not Kind.READ <= one["kind"] <= Kind.FSYNC:
+        _refuse(f"row {row}: kind {one['kind']} is none of {kinds}")
+    kind = Kind(one["kind"])
+    if not 0 <= one["disk"] < len(disks):
+        names = ", ".join(f"{number} {disk.name!r}" for number, disk in enumerate(disks)) or "none"
+        _refuse(f"row {row}: there is no disk {one['disk']} in io.disks; there are {names}")
+    if one.get("time_ns", 0) < 0:
+        _refuse(f"row {row}: time_ns {one['time_ns']} is before the call")
+    if kind is Kind.FSYNC and (one["offset"] or one["length"]):
+        _refuse(f"row {row}: an fsync has offset 0 and length 0, not {one['offset']} and {one['length']}")
+    if kind is not Kind.FSYNC:
+        try:
+            disks[one["disk"]].check_range(kind, one["offset"], one["length"])
+        except InvalidRequest as error:
+            _refuse(f"row {row}: {error.strerror}")
+    _refuse(f"row {row}: flags {one['flags']} do not go with a {kind.name.lower()}")
+
+
+def _bytes_of(buffer: Any, name: str) -> memoryview:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        _refuse(f"{name!r} must be a contiguous buffer, not {type(buffer).__name__}")
+    if not view.contiguous:
+        _refuse(f"{name!r} must be a contiguous buffer")
+    return view.cast("B") if view.nbytes else memoryview(bytearray() if not view.readonly else b"")
+
+
+def _refuse(text: str) -> NoReturn:
+    raise InvalidRequest(errno.EINVAL, text)
+
+
+# ---- the pattern
+
+
+def pattern_words(
+    worker: int,
+    sequences: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    length: int,
+    out: NDArray[np.uint64] | None = None,
+) -> NDArray[np.uint64]:
+    """A row for each write: the 64-bit words of its `length` bytes; put into `out` if that is given."""
+    stamps = (sequences.astype(np.uint64) | np.uint64(worker << _WORKER_SHIFT)) * np.uint64(_FACTOR)
+    firsts = stamps + (offsets.astype(np.uint64) >> np.uint64(3))
+    words: NDArray[np.uint64] = np.add(firsts[:, None], _steps(length // 8), out=out)
+    return words
+
+
+@functools.lru_cache(maxsize=8)
+def _steps(count: int) -> NDArray[np.uint64]:
+    return np.arange(count, dtype=np.uint64)
+
+
+def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
+    """What `submit` writes where it is given no data: `length` bytes at byte `offset` of a disk.
+
+    The little-endian 64-bit word at byte p of the disk is p / 8 + (sequence + worker * 2**48) * 0x9E3779B97F4A7C15,
+    modulo 2**64, where `sequence` is that of the result's row.
+    """
+    if offset % 8 or length % 8:
+        raise ValueError(f"offset {offset} and length {length} must be multiples of 8")
+    return pattern_words(worker, np.array([sequence]), np.array([offset]), length).tobytes()
+
+
+def pattern_of(data: Any, offset: int) -> tuple[int, int] | None:
+    """Which (worker, sequence) wrote this data at byte `offset` by its pattern; None if no one write did."""
+    words = np.frombuffer(data, np.uint64)
+    if offset % 8 or not len(words):
+        raise ValueError(f"offset {offset} must be a multiple of 8, and the data not empty")
+    stamps = words - (np.uint64(offset >> 3) + np.arange(len(words), dtype=np.uint64))
+    if (stamps != stamps[0]).any():
+        return None
+    stamp = int(stamps[0]) * _INVERSE % (1 << 64)
+    return stamp >> _WORKER_SHIFT, stamp % (1 << _WORKER_SHIFT)

@@ -1,0 +1,401 @@
+"""The volume face: arrays of requests in, arrays of results out, so many requests under way at once.
+
+A volume decides which of its requests are made when; that follows from its arrays and from what has been released to
+it, and from nothing else, so it is the same in a recording and its replay. How they are carried out, by columns or one
+by one, is decided here too, and no program can tell. Loaded when a program first submits; so is NumPy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import operator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.engine.chunks import Chunk, Way, data_of_row
+from ringtape.engine.columns import ISSUED_NS, KIND, LENGTH, PLACE, RESULT, ROW, SEQUENCE, Columns, Integers
+from ringtape.engine.columns_ring import Slots
+from ringtape.engine.gate import WAIT, Gate
+from ringtape.engine.queue import RequestQueue
+from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
+from ringtape.engine.rows import RowDisk, Rows
+
+DEPTH_MAX = 1 << 16
+
+_numbers = itertools.count()
+
+Results = NDArray[Any]
+OnResults = Callable[[Results], object]
+
+
+class Volume:
+    """One call of `submit`."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        disks: Sequence[RowDisk],
+        requests: Any,
+        *,
+        worker: int,
+        depth: int,
+        data: Any,
+        into: Any,
+        on_results: OnResults | None,
+    ) -> None:
+        """Raise `InvalidRequest` for what cannot be."""
+        self._gate, self._disks, self.worker = gate, disks, worker
+        self.number = next(_numbers)
+        self._depth = _checked_depth(depth)
+        self._on_results = on_results
+        self._results: Results | None = None
+        self._arrays: deque[Rows] = deque()
+        self._made_rows = 0
+        self._next = 0  # row of the last array
+        self._unreleased = 0
+        self._began_ns = gate.clock.ns
+        self._source: Iterator[Any] | None = None
+        self.streams = not isinstance(requests, np.ndarray) and hasattr(requests, "__iter__")
+        if self.streams:
+            if data is not None or into is not None:
+                raise InvalidRequest(errno.EINVAL, "'data' and 'into' go with one array, not with many")
+            self._source = iter(requests)
+        else:
+            if on_results is not None:
+                raise InvalidRequest(errno.EINVAL, "'on_results' goes with many arrays, not with one")
+            self._add(Rows(requests, disks, data=data, into=into))
+        self.submitted = 0
+        self.task: asyncio.Task[Any] | None = None
+        self._future: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._chunk: Chunk | None = None
+        self._closed = False
+        self._columns, self._way = _fast_path(gate, self)
+
+    # ---- the two faces
+
+    async def carry_out(self) -> Any:
+        """For an asynchronous program: the results of the one array, or how many requests the many had."""
+        loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task(loop)
+        try:
+            while self._go_on():
+                future = self._future = loop.create_future()
+                self._arm(loop)
+                try:
+                    await future
+                finally:
+                    self._future = None
+        finally:
+            self._close()
+        return self._outcome()
+
+    def carry_out_blocking(self) -> Any:
+        """For a blocking program; see `carry_out`."""
+        try:
+            while self._go_on():
+                while not self._wants_program():
+                    self._gate.checkpoint(WAIT, self._due_ns())
+                    self._refill()
+        finally:
+            self._close()
+        return self._outcome()
+
+    def _outcome(self) -> Any:
+        return self.submitted if self.streams else self._results
+
+    # ---- what runs as the program's
+
+    def _go_on(self) -> bool:
+        """Make requests, ask for arrays, give results; False at the end."""
+        while True:
+            self._refill()
+            while self._arrays and not self._arrays[0].left:
+                done = self._arrays.popleft()
+                self._results = done.results
+                if self._on_results is not None:
+                    self._on_results(done.results)
+            if not self._wants_array():
+                return bool(self._arrays)
+            assert self._source is not None
+            try:
+                requests = next(self._source)
+            except StopIteration:
+                self._source = None
+                continue
+            self._add(Rows(requests, self._disks, base=self._made_rows))
+
+    def _add(self, rows: Rows) -> None:
+        self._arrays.append(rows)
+        self._made_rows += rows.count
+        self._next = 0
+        self._chunk = None
+
+    def _wants_array(self) -> bool:
+        if self._source is None or self._unreleased >= self._depth:
+            return False
+        return not self._arrays or self._next == self._arrays[-1].count
+
+    def _wants_program(self) -> bool:
+        return self._wants_array() or not self._arrays or not self._arrays[0].left
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._columns is not None:
+            self._columns.leave()
+            self._columns = None
+
+    # ---- what runs at checkpoints as well
+
+    def wake(self) -> None:
+        """A token has released some of these requests; the rest of what it released has been told."""
+        if self._closed:
+            return
+        self._refill()
+        self._wake_program()
+
+    def _wake_program(self) -> None:
+        if self._future is None or self._future.done():
+            return
+        if self._wants_program():
+            self._future.set_result(None)
+        else:
+            self._arm(self._future.get_loop())
+
+    def _due_ns(self) -> int:
+        """When the next row may be made, if it is too early for it and for nothing else; else 0."""
+        if not self._arrays or self._unreleased >= self._depth:
+            return 0
+        rows = self._arrays[-1]
+        if rows.time_ns is None or self._next >= rows.count:
+            return 0
+        return self._began_ns + int(rows.time_ns[self._next])
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            return
+        due_ns = self._due_ns()
+        if due_ns:
+            left_ns = max(due_ns - self._gate.clock.ns, 1)
+            self._timer = loop.call_later(left_ns / 1e9, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self._refill()
+            self._wake_program()
+
+    def _refill(self) -> None:
+        """Make as many requests as may be under way."""
+        if not self._arrays:
+            return
+        rows = self._arrays[-1]
+        first = self._next
+        last = min(rows.count, first + self._depth - self._unreleased)
+        if rows.time_ns is not None and first < last:
+            since_ns = self._gate.clock.ns - self._began_ns
+            last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+        if first >= last:
+            return
+        self._next = last
+        self._unreleased += last - first
+        self.submitted += last - first
+        if self._columns is None:
+            for row in range(first, last):
+                self._issue_one(rows, row)
+        else:
+            self._issue(rows, first, last, self._columns)
+        self._gate.issued()
+
+    def _issue(self, rows: Rows, first: int, last: int, columns: Columns) -> None:
+        while first < last:
+            chunk = self._chunk
+            if chunk is None or first >= chunk.first + chunk.count:
+                chunk = self._chunk = self._prepare(rows, first, columns)
+            stop = min(last, chunk.first + chunk.count)
+            first = self._issue_run(rows, chunk, first, stop, columns)
+            self._gate.issued()
+
+    def _prepare(self, rows: Rows, first: int, columns: Columns) -> Chunk:
+        way = self._way
+        assert way is not None
+        longest = rows.length[first : first + 4096][rows.kind[first : first + 4096] <= Kind.WRITE]
+        columns.make_room(self._depth, int(longest.max()) if len(longest) else 1)
+        return Chunk(
+            rows,
+            first,
+            Way(
+                way.files,
+                way.file_flag,
+                columns.registered,
+                way.by_columns,
+                way.ordered,
+                columns.slot_bytes,
+                self.worker,
+            ),
+            columns.in_flight(),
+        )
+
+    def _issue_run(self, rows: Rows, chunk: Chunk, first: int, stop: int, columns: Columns) -> int:
+        """Make rows that go in the same way, from `first` on; returns the first that was not made."""
+        begin, end = first - chunk.first, stop - chunk.first
+        alone = chunk.fit[begin:end] if chunk.fit is not None else None
+        if alone is not None:
+            alone = ~alone
+        if chunk.previous is not None:
+            oldest = min(columns.oldest_row(), rows.base + first)
+            waits = chunk.previous[begin:end] >= oldest
+            alone = waits if alone is None else alone | waits
+        conflicts = columns.conflicts(chunk, begin, end)
+        if conflicts is not None:
+            alone = conflicts if alone is None else alone | conflicts
+        run = end - begin
+        if alone is not None and alone.any():
+            run = int(np.argmax(alone))
+        run = min(run, columns.room)
+        if run:
+            columns.issue(chunk, begin, begin + run, self._gate.clock.ns)
+            return first + run
+        # One that goes alone; more of them, as far as they follow each other.
+        ones = end - begin if alone is None or alone.all() else int(np.argmin(alone))
+        ones = max(ones, 1)
+        for row in range(first, first + ones):
+            self._issue_one(rows, row)
+        return first + ones
+
+    def _issue_one(self, rows: Rows, row: int) -> None:
+        queue = self._gate.queue
+        kind, length = Kind(int(rows.kind[row])), int(rows.length[row])
+        request = Request(kind, int(rows.disk[row]), int(rows.offset[row]), length, int(rows.flags[row]))
+        request.task = self.task
+        request.waiter = _OneByOne(self, rows, row, self._gate.clock.ns)
+        data = None
+        if kind is Kind.WRITE:
+            place = int(rows.place[row])
+            data = data_of_row(rows, self.worker, queue.made, request.offset, length, place)
+        queue.issue(request, data)
+
+    # ---- what comes back
+
+    def released_one(self, request: Request, rows: Rows, row: int, issued_ns: int) -> None:
+        """A token released a request that was made alone."""
+        if self._closed:
+            return
+        number = self._gate.request_id(request.sequence) or 0
+        latency_ns = self._gate.clock.ns - issued_ns
+        rows.results[row] = (number, request.sequence, request.result, latency_ns)
+        if rows.into is not None and request.kind is Kind.READ and request.result > 0:
+            data = data_of(request)
+            assert data is not None
+            place = int(rows.place[row])
+            rows.into[place : place + request.result] = data
+        rows.left -= 1
+        self._unreleased -= 1
+        self._gate.queue.touched[self] = None
+
+    def released_columns(
+        self, known: Integers, ids: Integers, now_ns: int, memory: NDArray[np.uint8], slots: Slots
+    ) -> None:
+        """A token released requests that went by columns."""
+        if self._closed:
+            return
+        self._unreleased -= len(known)
+        for rows in self._arrays:
+            numbers = known[:, ROW] - rows.base
+            if len(self._arrays) > 1:
+                here = (numbers >= 0) & (numbers < rows.count)
+                self._take(rows, numbers[here], known[here], ids[here], now_ns, memory, slots[here])
+            else:
+                self._take(rows, numbers, known, ids, now_ns, memory, slots)
+        self._gate.queue.touched[self] = None
+
+    def _take(
+        self,
+        rows: Rows,
+        numbers: Integers,
+        known: Integers,
+        ids: Integers,
+        now_ns: int,
+        memory: NDArray[np.uint8],
+        slots: Slots,
+    ) -> None:
+        # The four fields of a result.
+        came = np.empty((len(numbers), 4), np.int64)
+        came[:, 0], came[:, 1], came[:, 2] = ids, known[:, SEQUENCE], known[:, RESULT]
+        np.subtract(now_ns, known[:, ISSUED_NS], out=came[:, 3])
+        rows.words[numbers] = came
+        rows.left -= len(numbers)
+        if rows.into is not None:
+            _copy_reads(rows.into, known, memory, slots)
+
+
+class _OneByOne:
+    """Told of the release of one row that was made alone."""
+
+    __slots__ = ("_issued_ns", "_row", "_rows", "_volume")
+
+    def __init__(self, volume: Volume, rows: Rows, row: int, issued_ns: int) -> None:
+        self._volume, self._rows, self._row, self._issued_ns = volume, rows, row, issued_ns
+
+    def released(self, request: Request) -> None:
+        """A token let this request through."""
+        self._volume.released_one(request, self._rows, self._row, self._issued_ns)
+
+
+def _copy_reads(into: memoryview, known: Integers, memory: NDArray[np.uint8], slots: Slots) -> None:
+    reads = (known[:, KIND] == Kind.READ) & (known[:, RESULT] > 0)
+    if not reads.all():
+        known, slots = known[reads], slots[reads]
+    if not len(known):
+        return
+    length = int(known[0, LENGTH])
+    even = (known[:, RESULT] == length).all() and not (known[:, PLACE] % length).any()
+    if even and len(into) % length == 0:
+        pieces = np.frombuffer(into, np.uint8).reshape(-1, length)
+        pieces[known[:, PLACE] // length] = memory[slots, :length]
+        return
+    target = np.frombuffer(into, np.uint8)
+    for place, result, slot in zip(
+        known[:, PLACE].tolist(), known[:, RESULT].tolist(), slots.tolist(), strict=True
+    ):
+        target[place : place + result] = memory[slot, :result]
+
+
+def _checked_depth(depth: Any) -> int:
+    try:
+        number = operator.index(depth)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= DEPTH_MAX:
+        raise InvalidRequest(errno.EINVAL, f"depth {depth!r} must be a whole number from 1 to {DEPTH_MAX}")
+    return number
+
+
+def _fast_path(gate: Gate, volume: Volume) -> tuple[Columns | None, Way | None]:
+    """The columns of the worker's queue, if this volume may have them."""
+    queue = gate.queue
+    if not isinstance(queue, RequestQueue):
+        return None, None
+    columns = queue.open_columns()
+    if columns is None or not columns.claim(volume):
+        return None, None
+    files, file_flag = queue.registered_files
+    return columns, Way(
+        # -1 is a disk that this worker does not use, and no row names.
+        np.array(files, np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF),
+        file_flag,
+        registered=False,
+        by_columns=~np.array(queue.shared, np.bool_),
+        ordered=queue.ordered,
+        longest=0,
+        worker=volume.worker,
+    )
