@@ -62,6 +62,10 @@ class Disk:
         workers: list[int] | None = None
         snapshot: str | None = None
         flags = {"fresh": False, "force": False, "undo": False}
+        names = [option.partition("=")[0] for option in options]
+        for option_name in names:
+            if names.count(option_name) > 1:
+                raise DiskError(f"--disk {text}: {option_name} is given twice")
         for option in options:
             if option.startswith("size="):
                 size = option.removeprefix("size=")

@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ WATCH_BYTES_MAX = 64 << 20
 # Breakpoints of `break_at="watch"`; beyond these, the first so many.
 BREAKS_MAX = 1 << 16
 
+One = TypeVar("One")
+
 _ID_MAX = (1 << 63) - 1
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _ZEROED_BY_DISCARD = ("/dev/loop", "/dev/zram")
@@ -48,12 +50,22 @@ class Wanted:
     on_watched: Callable[[WatchedRequest], None] | None = None
 
     def __post_init__(self) -> None:
+        for name, called in (("on_request", self.on_request), ("on_watched", self.on_watched)):
+            if called is not None and not callable(called):
+                raise UsageError(f"{name} {called!r} is nothing that can be called")
         if self.watch and self.on_watched is None and "watch" not in self.break_at:
             raise UsageError("watch needs on_watched, which is told of the requests, or break_at='watch'")
         if self.on_watched is not None and not self.watch:
             raise UsageError("on_watched needs watch: the ranges to tell of, as DISK:OFFSET:LENGTH")
         if "watch" in self.break_at and not self.watch:
             raise UsageError("break at 'watch' needs a range to watch, as DISK:OFFSET:LENGTH")
+
+
+def several(name: str, given: Iterable[One]) -> tuple[One, ...]:
+    """What was given as a list; `UsageError` for one where a list belongs."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"{name} is {given!r}: give a list")
+    return tuple(given)
 
 
 def inspection_of(wanted: Wanted, header: tape_pb2.Header) -> Inspection | None:

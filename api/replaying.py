@@ -33,12 +33,20 @@ from ringtape.coordinator.watch import WatchedRequest
 from ringtape.disks import Disk, Prepared, checked
 from ringtape.engine.program import refuse_in_worker
 from ringtape.initial import OnCopy
-from ringtape.inspecting import Wanted, breaks_of, inspection_of, terminal_for_workers
+from ringtape.inspecting import Wanted, breaks_of, inspection_of, several, terminal_for_workers
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import RingtapeError, TapeError
 from ringtape.results import Result
 from ringtape.rewinding import changed_ranges
-from ringtape.settings import Program, Setting, StrPath, UsageError, name_of_recording, program_of
+from ringtape.settings import (
+    Program,
+    Setting,
+    StrPath,
+    UsageError,
+    checked_stall_ns,
+    name_of_recording,
+    program_of,
+)
 
 
 def replay(
@@ -93,10 +101,9 @@ def replay(
         DiskError, ProgramError, TapeError, RingUnavailable, WorkerDied, KeyboardInterrupt: as in `record`.
     """
     refuse_in_worker()
-    if not stall_timeout_s > 0:
-        raise UsageError(f"stall_timeout_s {stall_timeout_s!r} must be positive")
+    stall_ns = checked_stall_ns(stall_timeout_s)
     disks = checked(disks)
-    wanted = Wanted(until, on_request, tuple(break_at), tuple(watch), on_watched)
+    wanted = Wanted(until, on_request, several("break_at", break_at), several("watch", watch), on_watched)
     on_copy = console.on_copy if console is not None else None
     with TapeReader.open(tape) as reader:
         recorded = reader.header
@@ -141,7 +148,7 @@ def replay(
                 journal,
                 checker_of(len(headers), recorded.workers, level),
                 shared=() if offline else setting.shared,
-                stall_ns=int(stall_timeout_s * 1e9),
+                stall_ns=stall_ns,
                 on_log=log_of(console),
                 inspection=inspection,
             )

@@ -20,6 +20,7 @@ from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import ProgramError, RingtapeError
 
 WORKERS_MAX = 1024
+STALL_TIMEOUT_S_MAX = 1e9
 
 Program = Callable[..., Any] | str
 StrPath = str | os.PathLike[str]
@@ -160,6 +161,19 @@ def checked_seed(workers: int, seed: int | None) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
         raise UsageError(f"seed {seed!r} must be a whole number from 0 to 2**64 - 1")
     return seed
+
+
+def checked_stall_ns(stall_timeout_s: float) -> int:
+    """How long a stall is waited for, in nanoseconds; `UsageError` if that cannot be."""
+    if (
+        isinstance(stall_timeout_s, bool)
+        or not isinstance(stall_timeout_s, (int, float))
+        or not 0 < stall_timeout_s <= STALL_TIMEOUT_S_MAX
+    ):
+        raise UsageError(
+            f"stall_timeout_s {stall_timeout_s!r} must be positive, {STALL_TIMEOUT_S_MAX:.0f} at most"
+        )
+    return int(stall_timeout_s * 1e9)
 
 
 def level_of(data: str) -> int:

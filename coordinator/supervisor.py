@@ -28,6 +28,8 @@ PROGRESS_EVERY_NS = 100_000_000
 # How long a finished worker may take to go, and how long a worker may take to say where its program is.
 LET_GO_S_MAX = 2.0
 STACK_S_MAX = 2.0
+# The loop looks around at least so often: epoll takes no timeout above 24 days, and programs sleep as they like.
+SELECT_S_MAX = 3600.0
 
 _REFUSALS: dict[int, type[RingtapeError]] = {
     wire_pb2.Refusal.REASON_PROGRAM: ProgramError,
@@ -137,7 +139,7 @@ class Supervisor:
         if self._on_progress is not None:
             dues.append(now_ns + PROGRESS_EVERY_NS)
         known = [due for due in dues if due is not None]
-        return max((min(known) - now_ns) / 1e9, 0) if known else None
+        return min(max((min(known) - now_ns) / 1e9, 0), SELECT_S_MAX) if known else None
 
     def _watch(self, worker: WorkerProcess) -> None:
         """Look for what can be done for this worker now: read from it, send the rest to it."""

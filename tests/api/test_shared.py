@@ -134,6 +134,9 @@ def test_the_command_line_takes_the_workers_of_a_disk() -> None:
     assert Disk.parse("a=b,workers=0+2,fresh") == Disk("a", "b", fresh=True, workers=[0, 2])
     with pytest.raises(ringtape.DiskError, match="is not indexes of workers"):
         Disk.parse("a=b,workers=0-2")
+    for twice in ("workers=0,workers=1", "size=1M,size=1M", "undo,undo"):
+        with pytest.raises(ringtape.DiskError, match="is given twice"):
+            Disk.parse(f"a=b,{twice}")
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,21 @@ def test_on_a_shared_disk_ids_are_the_order_of_what_it_holds(until: int | None, 
         assert xxh3_64_intdigest(file.read(BLOCK)) == held
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"on_request": 3}, "on_request 3 is nothing that can be called"),
+        ({"watch": "a:0:4K", "on_watched": print}, "watch is 'a:0:4K': give a list"),
+        ({"break_at": 5}, "break_at is 5: give a list"),
+        ({"stall_timeout_s": "x"}, "stall_timeout_s 'x' must be positive"),
+        ({"stall_timeout_s": float("inf")}, "stall_timeout_s inf must be positive, 1000000000 at most"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_by_name(tape: Path, wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)):
+        ringtape.replay(tape, **wrong)
+
+
 def test_the_command_prints_a_line_for_each_and_ends_when_nobody_reads_on(tape: Path) -> None:
     command = ("replay", "run.tape", "--watch", "a:0:4K", "--watch", "a:48K:1")
     done = script(*command, cwd=tape.parent)
