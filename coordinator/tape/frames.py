@@ -20,7 +20,8 @@ from ringtape.proto.errors import TapeError
 
 MAGIC = b"RINGTAPE"
 FORMAT_VERSION = 3  # what is written; all from 1 on are read
-FILE_HEADER = struct.Struct("<8sII")  # magic, format version, reserved
+FILE_HEADER = struct.Struct("<8sII")  # magic, format version, what `file_check` gives for it
+_CHECKED_SINCE = 3  # the first format version that has one
 
 FRAME_MAGIC = int.from_bytes(b"RTfr", "little")
 # Magic, type, codec, reserved, stored length, raw length; the checksum covers these and the stored payload.
@@ -121,7 +122,14 @@ class FrameEncoder:
 
 def encode_file_header() -> bytes:
     """The first bytes of every tape."""
-    return FILE_HEADER.pack(MAGIC, FORMAT_VERSION, 0)
+    return FILE_HEADER.pack(MAGIC, FORMAT_VERSION, file_check(FORMAT_VERSION))
+
+
+def file_check(version: int) -> int:
+    """What has to stand behind the format version: a tape that took itself for an older one would hide its frames."""
+    if version < _CHECKED_SINCE:
+        return 0
+    return xxhash.xxh3_64_intdigest(MAGIC + version.to_bytes(4, "little")) & 0xFFFFFFFF
 
 
 def read_frame(read: Callable[[int, int], bytes], offset: int, file_bytes: int) -> Frame | None:

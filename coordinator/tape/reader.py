@@ -363,13 +363,13 @@ class TapeReader:
             raise TapeError(f"{self._path} is not a tape")
         if len(start) < frames.FILE_HEADER.size:
             raise self.damaged(Problem("the file ends inside its first bytes"), 0, 0)
-        _, version, reserved = frames.FILE_HEADER.unpack(start)
+        _, version, check = frames.FILE_HEADER.unpack(start)
+        if version < 1 or check != frames.file_check(version):
+            raise self.damaged(Problem(f"its format version {version} does not go with its check"), 0, 0)
         if version > frames.FORMAT_VERSION:
             raise TapeError(
                 f"{self._path} is made by a newer ringtape: format {version}, this one reads {frames.FORMAT_VERSION}"
             )
-        if version < 1 or reserved:
-            raise self.damaged(Problem(f"format {version} with {reserved} in its reserved field"), 0, 0)
         return int(version)
 
     def _read_header(self) -> tuple[tape_pb2.Header, int]:

@@ -8,12 +8,14 @@ may be others, lines may not, unless the comment `<!-- varies -->` stands before
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,6 +296,11 @@ def test_the_reference_has_every_option_of_each_command() -> None:
         for option in (option for parameter in command.params for option in parameter.opts):
             if option.startswith("-") and option not in ("--help", "-h"):
                 assert f"`{option}`" in part, f"{name} {option}"
+        for parameter in command.params:
+            annotation = parameter.type_descriptor.annotation
+            for kind in (annotation, *typing.get_args(annotation)):
+                for choice in kind if isinstance(kind, enum.EnumMeta) else ():
+                    assert f"`{choice.value}`" in text, f"{name} {choice.value}"
 
 
 def commands_of(command: Any, name: str) -> Iterator[tuple[str, Any]]:

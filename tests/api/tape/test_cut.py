@@ -197,7 +197,7 @@ def test_no_room_for_a_cut_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["v1-replay", "v2-replay", "v3-undo", "v3-full"])
+@pytest.mark.parametrize("name", ["v2-replay", "v3-undo", "v3-full"])
 def test_kept_tapes_can_be_cut_anywhere(name: str, tmp_path: Path) -> None:
     """Messages, data and undo among it."""
     with TapeReader.open(kept := DATA / f"{name}.tape") as reader:

@@ -25,8 +25,9 @@ Message = dict[int, list[Any]]
 
 def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and payload of each frame."""
-    magic, version, reserved = struct.unpack_from("<8sII", data)
-    assert magic == b"RINGTAPE" and version >= 1 and reserved == 0
+    magic, version, check = struct.unpack_from("<8sII", data)
+    assert magic == b"RINGTAPE" and version >= 1
+    assert check == (xxhash.xxh3_64_intdigest(data[:12]) & 0xFFFFFFFF if version > 2 else 0)
     at = 16
     while at < len(data):
         magic, type_, codec, reserved, stored_bytes, raw_bytes, checksum = struct.unpack_from(

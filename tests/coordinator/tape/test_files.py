@@ -133,7 +133,8 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
     write(path, make_header(), [])
     with path.open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", frames.FORMAT_VERSION + 1))
+        version = frames.FORMAT_VERSION + 1
+        file.write(struct.pack("<II", version, frames.file_check(version)))
     with pytest.raises(TapeError) as caught:
         TapeReader.open(path)
     assert str(caught.value) == f"{path} is made by a newer ringtape: format 4, this one reads 3"
@@ -141,13 +142,30 @@ def test_a_newer_format_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [struct.pack("<II", 0, 0), struct.pack("<II", 1, 1), struct.pack("<II", 2, 1)]
+    "field",
+    [
+        struct.pack("<II", *field)
+        for field in ((0, 0), (1, 1), (2, 1), (3, 0), (frames.FORMAT_VERSION + 1, 0))
+    ],
 )
-def test_format_0_and_reserved_bits_are_damage(tmp_path: Path, field: bytes) -> None:
+def test_a_format_without_its_check_is_damage(tmp_path: Path, field: bytes) -> None:
     path = tmp_path / "t"
     path.write_bytes(frames.MAGIC + field)
     with pytest.raises(TapeDamagedAt):
         TapeReader.open(path)
+
+
+def test_a_flip_makes_no_tape_one_of_another_version(tmp_path: Path) -> None:
+    """It could hide frames: in version 1 nothing but plain blocks is read, and a recording that was cut has no seal."""
+    path = tmp_path / "t"
+    write(path, make_header(), make_run(9), seal=False)
+    data = bytearray(path.read_bytes())
+    for bit in range(8 * 4):
+        data[8 + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(TapeDamagedAt):
+            TapeReader.open(path)
+        data[8 + bit // 8] ^= 1 << bit % 8
 
 
 def test_two_runs_cannot_write_one_tape(tmp_path: Path) -> None:
