@@ -226,6 +226,14 @@ def record(
     ] = TapeSync.NONE,
     data: DataOption = Data.DIGEST,
     overlap: OverlapOption = Overlap.ORDER,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict/--no-strict",
+            help="Let every worker wait for every release token; or let those that use no shared disk go on by "
+            "themselves, and report.",
+        ),
+    ] = True,
     json: JsonOption = False,
 ) -> int:
     """Run a program and put everything that reaches it on a tape.
@@ -248,6 +256,7 @@ def record(
             tape_sync=tape_sync.value,
             data=data.value,
             overlap=overlap.value,
+            strict=strict,
             console=shown,
         )
 

@@ -97,6 +97,7 @@ def record(
     tape_sync: TapeSync = "none",
     data: Data = "digest",
     overlap: Overlap = "order",
+    strict: bool = True,
     console: Console | None = None,
 ) -> Result:
     """Run a program and put everything that reaches it on a tape.
@@ -117,6 +118,8 @@ def record(
             without the disks.
         overlap: "order" keeps overlapping requests in the order in which they were made, those of several workers
             on a shared disk in the order of their ids; "race" leaves them to the disk.
+        strict: let every worker wait for every token. With False one that uses no shared disk has a lease: it releases
+            its completions on its own, in the order in which they come, and reports them, which is faster.
         console: for those who show runs on a terminal.
 
     Returns:
@@ -145,14 +148,23 @@ def record(
         setting = Setting(
             found, headers, workers, seed, pickled_arguments(arguments), overlap, time.time_ns()
         )
+        # A token that is on the device before the program sees it has to be asked for.
+        leased = setting.leased(strict=strict or sync == "checkpoint")
         header = setting.header(level, repr(arguments))
+        header.leased = any(leased)
         writer = TapeWriter(tape, header, sync=sync)
         journal = Journal(writer, workers)
         checker = checker_of(len(headers), workers, level)
         recorder = Recorder(
-            journal, Fifo(), checker, workers=workers, shared=setting.shared, on_log=log_of(console)
+            journal,
+            Fifo(),
+            checker,
+            workers=workers,
+            shared=setting.shared,
+            leased=leased,
+            on_log=log_of(console),
         )
-        starts = setting.starts(plain=False, level=level)
+        starts = setting.starts(plain=False, level=level, leased=leased)
         undo = UndoKeeper(writer, headers)
         supervisor = supervisor_of(recorder, starts, writer, seed, console, recorder, headers, undo=undo)
         run_and_seal(supervisor, journal, lambda: _left(headers))

@@ -7,7 +7,7 @@ import os
 import pickle
 import platform
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
@@ -64,8 +64,24 @@ class Setting:
         ordered = self.overlap != "race"
         return [ordered and disk_setup.is_shared(disk, self.workers) for disk in self.disks]
 
+    def leased(self, *, strict: bool) -> list[bool]:
+        """Of each worker: may it release its completions on its own? Not where a shared disk needs admission."""
+        if strict or not Fifo.leases:
+            return [False] * self.workers
+        shared = [disk for disk, one in zip(self.disks, self.shared, strict=True) if one]
+        return [
+            not any(not disk.workers or worker in disk.workers for disk in shared)
+            for worker in range(self.workers)
+        ]
+
     def starts(
-        self, *, plain: bool, level: int, offline: bool = False, faults: Faults | None = None
+        self,
+        *,
+        plain: bool,
+        level: int,
+        offline: bool = False,
+        faults: Faults | None = None,
+        leased: Sequence[bool] = (),
     ) -> list[wire_pb2.Start]:
         """The first message to each worker; `faults` says to which more follow at once."""
         shared = [one and not plain for one in self.shared]
@@ -87,6 +103,7 @@ class Setting:
                 overlap=self.overlap,
                 main_file=main,
                 faults=faults is not None and faults.has(worker),
+                leased=worker < len(leased) and leased[worker],
                 offline=offline,
             )
             for worker in range(self.workers)

@@ -68,6 +68,19 @@ def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> mes
     )
 
 
+def slice_completions(
+    columns: messages_pb2.Completions, start: int, stop: int | None
+) -> messages_pb2.Completions:
+    """Rows `start` to `stop`, or to the end, as columns of their own."""
+    first, last = 8 * start, None if stop is None else 8 * stop
+    return messages_pb2.Completions(
+        sequence=columns.sequence[first:last],
+        result=columns.result[first:last],
+        digest=columns.digest[first:last],
+        contents=columns.contents[first:last],
+    )
+
+
 def u64(column: bytes, row: int) -> int:
     """One value of a u64 column."""
     return int.from_bytes(column[8 * row : 8 * row + 8], "little")

@@ -23,6 +23,8 @@ class ReleasePolicy(Protocol):
 
     #: As it stands on the tape.
     name: str
+    #: Does it always release everything in order of completion? Then workers may do it on their own.
+    leases: bool
 
     def choose(self, worker: int, queue: Queued) -> Sequence[int] | None:
         """Places in the queue, which holds at least one completion, in order of release.
@@ -35,6 +37,7 @@ class Fifo:
     """Releases everything, in order of completion."""
 
     name = "fifo"
+    leases = True
 
     def choose(self, worker: int, queue: Queued) -> Sequence[int] | None:
         """See `ReleasePolicy`."""

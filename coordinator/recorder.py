@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from ringtape.coordinator.admission import Admissions
-from ringtape.coordinator.batches import BatchChecker, RequestRows, add_ids
+from ringtape.coordinator.batches import BatchChecker, RequestRows, Turn, add_ids
 from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
@@ -32,6 +33,11 @@ class _Recorded:
         self.waits: wire_pb2.Checkpoint | None = None
         self.calling = False
         self.finished = False
+        self.leased = False
+        # Of a leased worker: the ids of requests that it may ask for, and how many messages are on their way to it.
+        self.ids: deque[wire_pb2.IdRange] = deque()
+        self.on_their_way = 0
+        self.oldest = 0
 
 
 class Recorder:
@@ -45,9 +51,10 @@ class Recorder:
         *,
         workers: int,
         shared: Sequence[bool] = (),
+        leased: Sequence[bool] = (),
         on_log: Callable[[int, str], None],
     ) -> None:
-        """`shared` says of each disk whether requests on it wait to be admitted."""
+        """`shared` says of each disk whether its requests wait to be admitted, `leased` which workers have a lease."""
         self.done = False
         self.returns = Returns(workers)
         self._journal = journal
@@ -55,6 +62,8 @@ class Recorder:
         self._checker = checker
         self._contents = ContentsKeeper(journal.tape)
         self._workers = [_Recorded() for _ in range(workers)]
+        for state, one in zip(self._workers, leased, strict=False):
+            state.leased = one
         self._admissions = Admissions(shared, workers)
         self._post = Post(workers)
         self._deadlines: dict[int, int] = {}
@@ -77,12 +86,41 @@ class Recorder:
         state = self._workers[worker]
         if state.finished or (state.waits is not None and batch.WhichOneof("waits") is not None):
             raise ProtocolError(f"worker {worker} went on without a token")
+        self._contents.take(worker, batch)
+        if state.leased:
+            while state.ids and state.ids[0].first_sequence + state.ids[0].count <= state.oldest:
+                state.ids.popleft()
+            state.oldest = batch.oldest
+        for piece, turn in self._checker.pieces(batch):
+            self._piece(worker, state, piece)
+            if turn is not None:
+                self._take_turn(worker, state, turn)
+
+    def _take_turn(self, worker: int, state: _Recorded, turn: Turn) -> None:
+        """A leased worker has released completions on its own."""
+        if not state.leased or turn.released > len(state.queue) or turn.delivered > state.on_their_way:
+            raise ProtocolError(f"worker {worker} released what it did not have")
+        state.checkpoints += 1
+        state.on_their_way -= turn.delivered
+        released = state.queue.first(turn.released)
+        state.queue.take(released)
+        self._journal.token(
+            worker,
+            state.checkpoints,
+            clock_ns=turn.clock_ns,
+            deadline_ns=turn.deadline_ns,
+            mode=turn.mode,
+            released=released,
+            delivered=turn.delivered,
+            at_ns=turn.clock_ns,
+        )
+
+    def _piece(self, worker: int, state: _Recorded, batch: wire_pb2.Batch) -> None:
         journal = self._journal
         brought: list[int] = []  # workers that have got something to wake them
-        self._contents.take(worker, batch)
         for act in self._checker.acts(batch):
             if isinstance(act, RequestRows):
-                add_ids(state.new_ids, state.made, journal.next_id, act.count)
+                add_ids(state.ids if state.leased else state.new_ids, state.made, journal.next_id, act.count)
                 self._admissions.requests(worker, state.made, act.columns, act.count)
                 state.made += act.count
                 journal.requests(worker, act.columns, act.count, act.at_ns)
@@ -101,8 +139,17 @@ class Recorder:
         for other in brought:
             if self._workers[other].waits is not None:
                 self._release(other, self._workers[other])
+            elif self._workers[other].leased:
+                self._send_mail(other, self._workers[other])
         if state.finished or state.waits is not None:
             self._wake_one_if_all_are_stuck()
+
+    def _send_mail(self, worker: int, state: _Recorded) -> None:
+        """To a worker that does not ask: it takes its messages at its next checkpoint."""
+        deliveries = self._post.take(worker, self._post.waiting(worker))
+        if deliveries:
+            state.on_their_way += len(deliveries)
+            self._send(worker, wire_pb2.CoordinatorMessage(mail=wire_pb2.Mail(deliveries=deliveries)))
 
     def _note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> list[int]:
         """Returns the workers that it brings something."""
@@ -129,6 +176,8 @@ class Recorder:
         elif what == "capture":
             state.calling = True
             self._send(worker, wire_pb2.CoordinatorMessage(capture=wire_pb2.CaptureAnswer(call=True)))
+        elif what == "id":
+            self._tell_id(worker, state, batch.id.sequence)
         elif what == "finish":
             state.finished = True
             self._note(worker, messages_pb2.Note(outcome=batch.finish.outcome), self._now_ns())
@@ -136,6 +185,15 @@ class Recorder:
             self.done = self.returns.left == 0
         if state.waits is not None:
             self._release(worker, state)
+
+    def _tell_id(self, worker: int, state: _Recorded, sequence: int) -> None:
+        for known in state.ids:
+            if known.first_sequence <= sequence < known.first_sequence + known.count:
+                request_id = known.first_id + sequence - known.first_sequence
+                answer = wire_pb2.IdRange(first_sequence=sequence, first_id=request_id, count=1)
+                self._send(worker, wire_pb2.CoordinatorMessage(id=answer))
+                return
+        raise ProtocolError(f"worker {worker} asks for the id of its request {sequence}")
 
     def _wake_one_if_all_are_stuck(self) -> None:
         """If no worker can ever go on, let the first know: its token holds nothing.
@@ -153,6 +211,7 @@ class Recorder:
                 or state.made != state.completed
                 or len(state.queue)
                 or self._post.waiting(worker)
+                or state.on_their_way
             ):
                 return
             if stuck < 0:
@@ -166,7 +225,8 @@ class Recorder:
         assert waits is not None
         now_ns = self._now_ns()
         released = self._choose(worker, state)
-        messages = self._post.waiting(worker)
+        waiting = self._post.waiting(worker)
+        messages = state.on_their_way + waiting
         nothing = not released.count and not messages and not 0 < waits.deadline_ns <= now_ns
         if waits.mode == _WAIT and nothing and not empty:
             return
@@ -181,8 +241,10 @@ class Recorder:
             clock_ns=clock_ns,
             sequences=released.sequences,
             ids=state.new_ids,
-            deliveries=self._post.take(worker, messages),
+            deliveries=self._post.take(worker, waiting),
+            delivered_before=state.on_their_way,
         )
+        state.on_their_way = 0
         state.new_ids = []
         journal.token(
             worker,

@@ -139,6 +139,8 @@ class CoordinatedGate:
         """See `Gate`."""
         if get_ident() != self.owner.thread:
             self.owner.refuse()
+        if self._goes_on(mode, deadline_ns):
+            return
         self._number += 1
         queue = self.queue
         self._outbox.stamp(self._now_ns())
@@ -146,8 +148,7 @@ class CoordinatedGate:
             queue.hand_over()
         else:
             queue.submit()
-        _, linked = queue.reap()
-        if linked and self._receive() is not None:
+        if self._reap() and self._receive() is not None:
             raise FramingError("the coordinator answered before it was asked")
         if mode == WAIT and not deadline_ns and queue.completed == self._released and self._can_withhold():
             # No token can come before something completes: if it does soon, one message tells both.
@@ -159,6 +160,19 @@ class CoordinatedGate:
         waits.deadline_ns = deadline_ns
         self._send(batch)
         token = self._token_of(self._wait_for_answer(), self._number)
+        self._take_token(token)
+        self._collector.checkpoint()
+        brought = token.sequences or token.deliveries or token.delivered_before
+        if mode == WAIT and not deadline_ns and not brought:
+            raise _stuck()
+
+    def _goes_on(self, mode: int, deadline_ns: int) -> bool:
+        """Can the program go on without asking? Then it has what there is for it."""
+        return False
+
+    def _take_token(self, token: wire_pb2.Token) -> None:
+        """Let the program go on with what the token says."""
+        queue = self.queue
         self._ids.extend(token.ids)
         self.clock.set_ns(token.clock_ns)
         queue.complete(token)
@@ -167,19 +181,27 @@ class CoordinatedGate:
             sequences, count = queue.columns.release(token.sequences, self._ids, token.clock_ns)
             self._released += count
         for sequence in sequences:
-            request = queue.release(sequence)
-            assert request.waiter is not None
-            request.waiter.released(request)
-            queue.free(request)
-            self._released += 1
+            self._let_through(queue.release(sequence))
         for delivery in token.deliveries:
             self.mail.deliver(delivery)
         if queue.touched:
             _wake_volumes(queue)
         self._forget_ids()
-        self._collector.checkpoint()
-        if mode == WAIT and not deadline_ns and not token.sequences and not token.deliveries:
-            raise _stuck()
+
+    def _let_through(self, request: Request) -> None:
+        """The program sees what came of a request."""
+        assert request.waiter is not None
+        request.waiter.released(request)
+        self.queue.free(request)
+        self._released += 1
+
+    def _reap(self) -> bool:
+        """Take what has completed; says whether the link has something."""
+        return self.queue.reap()[1]
+
+    def _take_other(self, message: wire_pb2.CoordinatorMessage) -> bool:
+        """Take a message that answers no question; False for one that does."""
+        return False
 
     def _can_withhold(self) -> bool:
         """Can something complete, and waits nobody for what is in the outbox, nor a completion for an answer to it?"""
@@ -261,8 +283,7 @@ class CoordinatedGate:
         """
         queue = self.queue
         queue.wait(timeout_ns)
-        _, linked = queue.reap()
-        answer = self._receive() if linked else None
+        answer = self._receive() if self._reap() else None
         if tell and answer is None and not self._outbox.empty:
             self._send(self._outbox.take(self._now_ns()))
         return answer
@@ -285,6 +306,8 @@ class CoordinatedGate:
                 self._answer_data(message.data)
             elif body == "given":
                 self.queue.give(message.given)
+            elif self._take_other(message):
+                pass
             elif answer is None:
                 answer = message
             else:

@@ -48,6 +48,7 @@ class Outbox:
         self._note_bytes = 0
         #: Is there something among it that other workers may wait for?
         self.urgent = False
+        self._turns = _Turns()
         self._handed_over_ns: int | None = None
 
     def request(self, request: Request, completed: int) -> None:
@@ -117,7 +118,25 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Is there nothing to tell?"""
-        return not (self._kind or self._sequence or self._notes)
+        return not (self._kind or self._sequence or self._notes or self._turns.mode)
+
+    @property
+    def rows(self) -> int:
+        """How many requests and completions it holds."""
+        return len(self._kind) + len(self._sequence)
+
+    def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> None:
+        """A leased worker released completions on its own: what comes from now on comes after that."""
+        handed_over_ns = now_ns if self._handed_over_ns is None else self._handed_over_ns
+        self._handed_over_ns = None
+        turns = self._turns
+        turns.add(len(self._kind), len(self._notes), len(self._sequence))
+        turns.requests_ns.append(handed_over_ns)
+        turns.now_ns.append(now_ns)
+        turns.deadline_ns.append(deadline_ns)
+        turns.mode.append(mode)
+        turns.released.append(released)
+        turns.delivered.append(delivered)
 
     @property
     def full(self) -> bool:
@@ -135,6 +154,8 @@ class Outbox:
     def take(self, now_ns: int) -> wire_pb2.Batch:
         """Everything gathered, as a batch of this moment; the outbox is empty afterwards."""
         batch = wire_pb2.Batch()
+        if self._turns.mode:
+            self._turns.take(batch.turns)
         if self.contents is not None:
             self.contents.take(batch)
             batch.requests.contents = self._request_contents.tobytes()
@@ -170,6 +191,53 @@ class Outbox:
             self._note_bytes = 0
             self.urgent = False
         return batch
+
+
+class _Turns:
+    """Columns of the turns among it, and how many rows there were before the last of them."""
+
+    def __init__(self) -> None:
+        self._before = (0, 0, 0)
+        self._rows = tuple(array("I") for _ in range(3))  # requests, notes, completions
+        self.requests_ns = array("Q")
+        self.now_ns = array("Q")
+        self.deadline_ns = array("Q")
+        self.mode = bytearray()
+        self.released = array("I")
+        self.delivered = array("I")
+
+    def add(self, *rows: int) -> None:
+        """There were so many requests, notes and completions in the outbox at the turn."""
+        for column, count, before in zip(self._rows, rows, self._before, strict=True):
+            column.append(count - before)
+        self._before = rows  # type: ignore[assignment]
+
+    def take(self, turns: wire_pb2.Turns) -> None:
+        """Put all of them into the message; none is left."""
+        requests, notes, completions = self._rows
+        turns.requests, turns.notes, turns.completions = (
+            requests.tobytes(),
+            notes.tobytes(),
+            completions.tobytes(),
+        )
+        turns.requests_ns = self.requests_ns.tobytes()
+        turns.completions_ns = turns.clock_ns = self.now_ns.tobytes()
+        turns.deadline_ns = self.deadline_ns.tobytes()
+        turns.mode = bytes(self.mode)
+        turns.released = self.released.tobytes()
+        turns.delivered = self.delivered.tobytes()
+        columns = (
+            *self._rows,
+            self.requests_ns,
+            self.now_ns,
+            self.deadline_ns,
+            self.released,
+            self.delivered,
+        )
+        for column in columns:
+            del column[:]
+        self.mode.clear()
+        self._before = (0, 0, 0)
 
 
 class NoOutbox(Outbox):

@@ -115,6 +115,10 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
         from ringtape.engine.disturbance import SlowedGate
 
         gate = SlowedGate(start.disturbance, link, queue, outbox, clock, stack, mail)
+    elif start.leased:
+        from ringtape.engine.lease import LeasedGate
+
+        gate = LeasedGate(link, queue, outbox, clock, stack, mail)
     else:
         gate = CoordinatedGate(link, queue, outbox, clock, stack, mail)
     if queue.debugger is not None and isinstance(gate, CoordinatedGate):

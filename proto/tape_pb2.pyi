@@ -22,7 +22,7 @@ TABLE_TOKENS: Table
 TABLE_NOTES: Table
 
 class Header(_message.Message):
-    __slots__ = ("ringtape_version", "python_version", "kernel_version", "started_at_ns", "program", "program_file", "program_sha256", "arguments", "arguments_text", "seed", "workers", "data", "disks", "policy", "hash_seed", "overlap", "replay_of", "cut")
+    __slots__ = ("ringtape_version", "python_version", "kernel_version", "started_at_ns", "program", "program_file", "program_sha256", "arguments", "arguments_text", "seed", "workers", "data", "disks", "policy", "hash_seed", "overlap", "replay_of", "leased", "cut")
     RINGTAPE_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     KERNEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Header(_message.Message):
     HASH_SEED_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
     REPLAY_OF_FIELD_NUMBER: _ClassVar[int]
+    LEASED_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
     ringtape_version: str
     python_version: str
@@ -58,8 +59,9 @@ class Header(_message.Message):
     hash_seed: str
     overlap: str
     replay_of: str
+    leased: bool
     cut: Cut
-    def __init__(self, ringtape_version: _Optional[str] = ..., python_version: _Optional[str] = ..., kernel_version: _Optional[str] = ..., started_at_ns: _Optional[int] = ..., program: _Optional[str] = ..., program_file: _Optional[str] = ..., program_sha256: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., arguments_text: _Optional[str] = ..., seed: _Optional[int] = ..., workers: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., disks: _Optional[_Iterable[_Union[DiskHeader, _Mapping]]] = ..., policy: _Optional[str] = ..., hash_seed: _Optional[str] = ..., overlap: _Optional[str] = ..., replay_of: _Optional[str] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ...) -> None: ...
+    def __init__(self, ringtape_version: _Optional[str] = ..., python_version: _Optional[str] = ..., kernel_version: _Optional[str] = ..., started_at_ns: _Optional[int] = ..., program: _Optional[str] = ..., program_file: _Optional[str] = ..., program_sha256: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., arguments_text: _Optional[str] = ..., seed: _Optional[int] = ..., workers: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., disks: _Optional[_Iterable[_Union[DiskHeader, _Mapping]]] = ..., policy: _Optional[str] = ..., hash_seed: _Optional[str] = ..., overlap: _Optional[str] = ..., replay_of: _Optional[str] = ..., leased: _Optional[bool] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ...) -> None: ...
 
 class Cut(_message.Message):
     __slots__ = ("of", "first_id")

@@ -87,7 +87,7 @@ class Touched(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., completed: _Optional[bool] = ..., result: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "contents")
+    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "id", "turns", "oldest", "contents")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +96,9 @@ class Batch(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     requests: _messages_pb2.Requests
     requests_ns: int
@@ -105,8 +108,41 @@ class Batch(_message.Message):
     checkpoint: Checkpoint
     capture: CaptureAsk
     finish: Finish
+    id: IdAsk
+    turns: Turns
+    oldest: int
     contents: NewContents
-    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., id: _Optional[_Union[IdAsk, _Mapping]] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., oldest: _Optional[int] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
+
+class Turns(_message.Message):
+    __slots__ = ("requests", "notes", "completions", "requests_ns", "completions_ns", "clock_ns", "deadline_ns", "mode", "released", "delivered")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_NS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    requests: bytes
+    notes: bytes
+    completions: bytes
+    requests_ns: bytes
+    completions_ns: bytes
+    clock_ns: bytes
+    deadline_ns: bytes
+    mode: bytes
+    released: bytes
+    delivered: bytes
+    def __init__(self, requests: _Optional[bytes] = ..., notes: _Optional[bytes] = ..., completions: _Optional[bytes] = ..., requests_ns: _Optional[bytes] = ..., completions_ns: _Optional[bytes] = ..., clock_ns: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., delivered: _Optional[bytes] = ...) -> None: ...
+
+class IdAsk(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class NewContents(_message.Message):
     __slots__ = ("length", "list", "digest")
@@ -165,7 +201,7 @@ class DataAnswer(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "data")
+    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "id", "mail", "data")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +210,8 @@ class CoordinatorMessage(_message.Message):
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MAIL_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     start: Start
     token: Token
@@ -183,11 +221,13 @@ class CoordinatorMessage(_message.Message):
     faults: Faults
     kept: Kept
     given: Given
+    id: IdRange
+    mail: Mail
     data: DataAsk
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., id: _Optional[_Union[IdRange, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched")
+    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched", "leased")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +245,7 @@ class Start(_message.Message):
     BREAKS_FIELD_NUMBER: _ClassVar[int]
     DEBUGGER_LOCK_FIELD_NUMBER: _ClassVar[int]
     WATCHED_FIELD_NUMBER: _ClassVar[int]
+    LEASED_FIELD_NUMBER: _ClassVar[int]
     worker: int
     workers: int
     seed: int
@@ -222,7 +263,8 @@ class Start(_message.Message):
     breaks: _containers.RepeatedCompositeFieldContainer[Break]
     debugger_lock: str
     watched: _containers.RepeatedCompositeFieldContainer[WatchedRange]
-    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., faults: _Optional[bool] = ..., breaks: _Optional[_Iterable[_Union[Break, _Mapping]]] = ..., debugger_lock: _Optional[str] = ..., watched: _Optional[_Iterable[_Union[WatchedRange, _Mapping]]] = ...) -> None: ...
+    leased: bool
+    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., faults: _Optional[bool] = ..., breaks: _Optional[_Iterable[_Union[Break, _Mapping]]] = ..., debugger_lock: _Optional[str] = ..., watched: _Optional[_Iterable[_Union[WatchedRange, _Mapping]]] = ..., leased: _Optional[bool] = ...) -> None: ...
 
 class Break(_message.Message):
     __slots__ = ("sequence", "text")
@@ -255,6 +297,12 @@ class Disturbance(_message.Message):
     kernel_depth_max: int
     cpus: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, seed: _Optional[int] = ..., completion_delay_ns_max: _Optional[int] = ..., checkpoint_delay_ns_max: _Optional[int] = ..., kernel_depth_max: _Optional[int] = ..., cpus: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Mail(_message.Message):
+    __slots__ = ("deliveries",)
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    def __init__(self, deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class Admission(_message.Message):
     __slots__ = ("sequences",)
@@ -325,7 +373,7 @@ class Program(_message.Message):
     def __init__(self, file: _Optional[str] = ..., module: _Optional[str] = ..., function: _Optional[str] = ..., pickled: _Optional[bytes] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids", "started_ns", "deliveries", "results")
+    __slots__ = ("number", "checkpoint", "clock_ns", "sequences", "ids", "started_ns", "deliveries", "delivered_before", "results")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_NS_FIELD_NUMBER: _ClassVar[int]
@@ -333,6 +381,7 @@ class Token(_message.Message):
     IDS_FIELD_NUMBER: _ClassVar[int]
     STARTED_NS_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     number: int
     checkpoint: int
@@ -341,8 +390,9 @@ class Token(_message.Message):
     ids: _containers.RepeatedCompositeFieldContainer[IdRange]
     started_ns: int
     deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    delivered_before: int
     results: bytes
-    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ..., started_ns: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., results: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., checkpoint: _Optional[int] = ..., clock_ns: _Optional[int] = ..., sequences: _Optional[bytes] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ..., started_ns: _Optional[int] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., delivered_before: _Optional[int] = ..., results: _Optional[bytes] = ...) -> None: ...
 
 class Delivery(_message.Message):
     __slots__ = ("payload", "barrier", "sender")

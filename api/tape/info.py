@@ -133,6 +133,7 @@ def _info(
         "hash_seed": header.hash_seed,
         "data": level_name(header.data),
         "overlap": header.overlap,
+        "leased": header.leased,
         "policy": header.policy,
         "started_at": _time(header.started_at_ns),
         "ringtape": header.ringtape_version,
@@ -209,6 +210,7 @@ def _print_info(facts: dict[str, Any]) -> None:
     raised = f", {facts['programs_raised']} of them raised" if facts["programs_raised"] else ""
     failed = f", {facts['failed_requests']:,} of them failed" if facts["failed_requests"] else ""
     others = f", {facts['other_notes']:,} others" if facts["other_notes"] else ""
+    tokens = "tokens leased" if facts["leased"] else "tokens asked for"
     lines = {
         "program": facts["program"] or "without a name",
         "arguments": short(facts["arguments"]),
@@ -217,7 +219,7 @@ def _print_info(facts: dict[str, Any]) -> None:
         "digest": facts["digest"] or "none: there is no seal",
         "workers": f"{facts['workers']}, {facts['programs_ended']} programs ended{raised}",
         "seed": str(facts["seed"]),
-        "settings": f"data {facts['data']}, overlap {facts['overlap']}, policy {facts['policy']}",
+        "settings": f"data {facts['data']}, overlap {facts['overlap']}, policy {facts['policy']}, {tokens}",
         "made with": f"ringtape {facts['ringtape']}, Python {facts['python']}, Linux {facts['kernel']}",
         "requests": f"{facts['requests']:,}, {facts['completions']:,} completed{failed}",
         "checkpoints": f"{facts['checkpoints']:,}",

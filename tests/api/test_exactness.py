@@ -110,7 +110,13 @@ def apply(row: RequestRow, disk: bytearray, *, data: bool) -> tuple[int, int | N
 
 
 def check_exact(
-    program: Callable[[Any], Any], scripts: list[Script], *, disks: int, seed: int, data: str
+    program: Callable[[Any], Any],
+    scripts: list[Script],
+    *,
+    disks: int,
+    seed: int,
+    data: str,
+    strict: bool = False,
 ) -> None:
     with machine(disks) as m:
         first = m.tape("first.tape")
@@ -122,6 +128,7 @@ def check_exact(
             arguments=scripts,
             tape=first,
             data=data,  # type: ignore[arg-type]
+            strict=strict,
         )
         left = m.contents()
         check_against_model(first, m, data=data == "digest")
@@ -142,7 +149,8 @@ def seeds() -> st.SearchStrategy[int]:
 @given(st.data(), st.integers(1, DISKS_MAX), seeds(), st.sampled_from(["digest", "digest", "order"]))
 def test_asynchronous_programs_replay_exactly(data: st.DataObject, disks: int, seed: int, level: str) -> None:
     scripts = data.draw(st.lists(async_scripts(disks), min_size=1, max_size=WORKERS_MAX))
-    check_exact(scripted.run_async, scripts, disks=disks, seed=seed, data=level)
+    strict = data.draw(st.booleans())
+    check_exact(scripted.run_async, scripts, disks=disks, seed=seed, data=level, strict=strict)
 
 
 @slow(10)
@@ -164,4 +172,5 @@ def test_blocking_programs_that_share_replay_exactly(data: st.DataObject, disks:
 @given(st.data(), st.integers(1, DISKS_MAX), seeds(), st.sampled_from(["digest", "digest", "order"]))
 def test_blocking_programs_replay_exactly(data: st.DataObject, disks: int, seed: int, level: str) -> None:
     scripts = data.draw(st.lists(blocking_scripts(disks), min_size=1, max_size=WORKERS_MAX))
-    check_exact(scripted.run_blocking, scripts, disks=disks, seed=seed, data=level)
+    strict = data.draw(st.booleans())
+    check_exact(scripted.run_blocking, scripts, disks=disks, seed=seed, data=level, strict=strict)
