@@ -79,6 +79,9 @@ def exit_code(error: RingtapeError) -> Exit:
 
 def find_modules_here() -> None:
     """Let programs be found in the current folder; a console script has its own folder on the path instead."""
+    # Runs load it late, where a file of that name in the folder would come first. An offline replay does without.
+    with contextlib.suppress(ImportError):
+        import liburing  # noqa: F401
     with contextlib.suppress(FileNotFoundError):
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())

@@ -43,8 +43,9 @@ try:
 except ModuleNotFoundError:
     sys.path += path
     from ringtape.engine.worker import main
+own = sys.path[:]
 sys.path[:] = path
-main()
+main(own)
 """
 
 

@@ -5,6 +5,7 @@ It is started with the descriptor of its end of the link and lives as long as th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import functools
@@ -15,7 +16,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xxhash import xxh3_128_digest
@@ -44,8 +45,8 @@ _F_SETSIG = 10
 _SUMMARY_CHARACTERS_MAX = 1000
 
 
-def main() -> NoReturn:
-    """Run one worker; the process's entry."""
+def main(own_path: list[str]) -> NoReturn:
+    """Run one worker; the process's entry. `own_path` is where ringtape and what it needs are found."""
     # Ctrl-C goes to the whole foreground group: the coordinator decides what becomes of the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_the_coordinator(int(sys.argv[2]))
@@ -53,7 +54,7 @@ def main() -> NoReturn:
     sys.argv[:] = ["ringtape-worker"]
     message = link.receive_one()
     try:
-        _work(link, message.start)
+        _work(link, message.start, own_path)
     except FramingError as error:
         _refuse(link, wire_pb2.Refusal.REASON_PROTOCOL, error)
     except ProgramError as error:
@@ -87,7 +88,18 @@ def _kill_group(_number: int, _frame: object) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
+@contextlib.contextmanager
+def _looking_in(path: list[str]) -> Iterator[None]:
+    """What is imported meanwhile is ringtape's own: no file beside the program comes first."""
+    before = sys.path[:]
+    sys.path[:] = path
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
     digests = start.data >= messages_pb2.DATA_LEVEL_DIGEST and not start.plain
@@ -96,7 +108,8 @@ def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     if start.offline:
         queue, ring = OfflineQueue(link.fd, outbox, digests=digests), "none"
     else:
-        from ringtape.engine.opening import queue_on_a_ring
+        with _looking_in(own_path):
+            from ringtape.engine.opening import queue_on_a_ring
 
         queue, ring = queue_on_a_ring(link, start, outbox, digests=digests)
     if start.watched:

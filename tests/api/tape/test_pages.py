@@ -272,9 +272,10 @@ def test_a_real_recording_in_light_and_dark(chromium: Browser, tmp_path: Path) -
     tab.darken(False)
     middle = tab.value(
         """(() => {
-          const {model} = ringtapePlot, row = Math.floor(model.count * 0.5);
-          ringtapePlot.setView(model.submitted[row], model.submitted[Math.min(model.count - 1, row + 160)]);
-          return model.submitted[row];
+          const {model} = ringtapePlot, rows = [...model.drawn[0].rows], row = rows[Math.floor(rows.length / 2)];
+          const from = model.submitted[row] - model.latency[row];
+          ringtapePlot.setView(from, model.completed[row] + model.latency[row]);
+          return from;
         })()"""
     )
     tab.until(f"Math.abs(ringtapePlot.view.from - {middle}) < 1")
