@@ -74,7 +74,11 @@ class RequestQueue:
         # What to try for a request that kernels and file systems do in different ways; the first that is supported.
         self._ways: dict[tuple[int, Kind], tuple[int, ...]] = {}
         for disk, block_device in enumerate(block_devices):
-            self._ways[disk, Kind.WRITE_ZEROES] = (_ZERO_RANGE, _ZERO_WRITES)
+            # A hole in a file is zeros as well, and comes about as a whole. Written zeros are the last way: where room
+            # is short some of them are there when the request fails, which a replay does not know of.
+            self._ways[disk, Kind.WRITE_ZEROES] = (
+                (_ZERO_RANGE, _ZERO_WRITES) if block_device else (_ZERO_RANGE, _PUNCH_HOLE, _ZERO_WRITES)
+            )
             self._ways[disk, Kind.DISCARD] = (
                 (_DEVICE_DISCARD, _PUNCH_HOLE) if block_device else (_PUNCH_HOLE,)
             )

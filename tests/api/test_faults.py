@@ -78,13 +78,15 @@ FULL += [
     ("write", 0, 200, 50),
     ("read", 0, 196, 60),
 ]
+# Where some of the blocks are there and some are not: a request that zeroed the first of them alone would show.
+ZEROED = [("write_zeroes", 0, 60, 90), ("read", 0, 50, 110)]
 
 
 @needs_loop_devices
 @pytest.mark.parametrize("program", [faulty.in_turn, faulty.at_once])
 def test_a_disk_that_was_full_is_full_on_a_healthy_one(program: Any, tmp_path: Path) -> None:
     block = 512  # a file on tmpfs
-    acts = [(kind, disk, 8 * first, 8 * count) for kind, disk, first, count in FULL]
+    acts = [(kind, disk, 8 * first, 8 * count) for kind, disk, first, count in FULL + ZEROED]
     with memory(tmp_path / "full", "400k") as folder:
         file = sparse(folder / "a.img", MIB)
         recorded = ringtape.record(program, disks=[Disk("a", file)], arguments=acts, tape=tmp_path / "tape")
