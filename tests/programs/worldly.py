@@ -106,6 +106,7 @@ def blocking_clock(io: ringtape.BlockingWorker) -> list[Any]:
     io.sleep(0.01)
     readings.append(io.now_ns())
     readings.append(io.capture(time.monotonic_ns))
+    io.checkpoint()  # the sleep counts from after the capture, however long that took
     io.sleep(0.25)
     readings.append(io.now_ns())
     readings.append(io.capture(time.monotonic_ns))
