@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import ringtape as api
+from ringtape.coordinator.tape import frames
 from ringtape.engine import ring
 from tests.api.command_line import (
     TIMEOUT_S,
@@ -193,7 +194,8 @@ def test_a_program_asks_for_what_cannot_be(case: str, folder: Path) -> None:
 def test_files_that_are_no_tapes(folder: Path) -> None:
     record(folder, "prog.py:arguments")
     tape = (folder / "run.tape").read_bytes()
-    (folder / "newer.tape").write_bytes(tape[:8] + (99).to_bytes(4, "little") + tape[12:])
+    begins = frames.FILE_HEADER.pack(frames.MAGIC, 99, frames.file_check(99))
+    (folder / "newer.tape").write_bytes(begins + tape[len(begins) :])
     (folder / "stub.tape").write_bytes(tape[:30])
     before = snapshot(folder)
     cases = (

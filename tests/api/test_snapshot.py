@@ -151,9 +151,10 @@ def test_a_kill_leaves_nothing_behind(moment: str, place: Place) -> None:
     names = place.names()
     code = f"""
 import os, signal, ringtape
-from ringtape import Disk, runs
+from ringtape import Disk
+from ringtape.coordinator.supervisor import Supervisor
 from tests.programs import changing
-runs.Supervisor.run = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+Supervisor.run = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 if {moment == "copied"}:
     ringtape.replay({str(place.tape)!r})
 else:
