@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableSequence
 from dataclasses import dataclass
 
-from ringtape.coordinator.columns import (
-    check_completions,
-    check_requests,
-    slice_completions,
-    slice_requests,
-)
+from ringtape.coordinator.columns import check_completions, check_requests
 from ringtape.coordinator.errors import ProtocolError
+from ringtape.coordinator.tape.slices import slice_completions, slice_requests
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.framing import MESSAGE_BYTES_MAX
 

@@ -1,4 +1,4 @@
-"""Columns of the wire: their row counts, slices of them, and the check that they hold together."""
+"""Columns of the wire: their row counts, and the check that they hold together."""
 
 from __future__ import annotations
 
@@ -48,37 +48,6 @@ def check_completions(columns: messages_pb2.Completions, *, digests: bool, conte
     if not agree:
         raise ProtocolError(f"a batch of {count} completions has columns of other lengths")
     return count
-
-
-def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> messages_pb2.Requests:
-    """Rows `start` to `stop` as columns of their own."""
-    if start == 0 and stop == len(columns.kind):
-        return columns
-    fsyncs = columns.kind.count(KIND_FSYNC, 0, start)
-    until = fsyncs + columns.kind.count(KIND_FSYNC, start, stop)
-    return messages_pb2.Requests(
-        kind=columns.kind[start:stop],
-        flags=columns.flags[start:stop],
-        disk=columns.disk[2 * start : 2 * stop],
-        offset=columns.offset[8 * start : 8 * stop],
-        length=columns.length[8 * start : 8 * stop],
-        digest=columns.digest[8 * start : 8 * stop],
-        fsync_covers=columns.fsync_covers[8 * fsyncs : 8 * until],
-        contents=columns.contents[8 * start : 8 * stop],
-    )
-
-
-def slice_completions(
-    columns: messages_pb2.Completions, start: int, stop: int | None
-) -> messages_pb2.Completions:
-    """Rows `start` to `stop`, or to the end, as columns of their own."""
-    first, last = 8 * start, None if stop is None else 8 * stop
-    return messages_pb2.Completions(
-        sequence=columns.sequence[first:last],
-        result=columns.result[first:last],
-        digest=columns.digest[first:last],
-        contents=columns.contents[first:last],
-    )
 
 
 def u64(column: bytes, row: int) -> int:

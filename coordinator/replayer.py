@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from ringtape.coordinator.admission import Admissions
 from ringtape.coordinator.batches import BatchChecker, RequestRows
-from ringtape.coordinator.columns import slice_requests
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
@@ -25,6 +24,7 @@ from ringtape.coordinator.stalls import stalled_at_stop, stalled_before, stalled
 from ringtape.coordinator.stops import Inspection
 from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.tape.slices import slice_requests
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled, TapeDamaged, TapeError

@@ -232,9 +232,7 @@ class CoordinatedGate:
     def post(self, note: messages_pb2.Note) -> None:
         """See `Gate`."""
         self.note(note)
-        if not self._outbox.empty:
-            self.queue.submit()
-            self._send(self._outbox.take(self._now_ns()))
+        self.flush()
 
     def issued(self) -> None:
         """See `Gate`."""

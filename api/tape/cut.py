@@ -25,9 +25,10 @@ from ringtape.coordinator.tape import (
     TokenRun,
     frames,
 )
-from ringtape.coordinator.tape.blocks import BlockBuilder, slice_requests
+from ringtape.coordinator.tape.blocks import BlockBuilder
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.packing import Packer
+from ringtape.coordinator.tape.slices import slice_requests
 from ringtape.coordinator.tape.tables import Shape, Tables
 from ringtape.coordinator.tape.writer import SMALL_BLOCK_BYTES
 from ringtape.proto import messages_pb2, tape_pb2

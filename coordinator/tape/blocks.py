@@ -17,33 +17,6 @@ _PLACE_BYTES = 4
 _COUNT_BYTES = 4
 
 
-def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> messages_pb2.Requests:
-    """Rows `start` to `stop` of the columns."""
-    kind = columns.kind
-    fsyncs_before = kind.count(messages_pb2.KIND_FSYNC, 0, start)
-    fsyncs = kind.count(messages_pb2.KIND_FSYNC, start, stop)
-    return messages_pb2.Requests(
-        kind=kind[start:stop],
-        flags=columns.flags[start:stop],
-        disk=columns.disk[2 * start : 2 * stop],
-        offset=columns.offset[8 * start : 8 * stop],
-        length=columns.length[8 * start : 8 * stop],
-        digest=columns.digest[8 * start : 8 * stop],
-        fsync_covers=columns.fsync_covers[8 * fsyncs_before : 8 * (fsyncs_before + fsyncs)],
-        contents=columns.contents[8 * start : 8 * stop],
-    )
-
-
-def slice_completions(columns: messages_pb2.Completions, start: int, stop: int) -> messages_pb2.Completions:
-    """Rows `start` to `stop` of the columns."""
-    return messages_pb2.Completions(
-        sequence=columns.sequence[8 * start : 8 * stop],
-        result=columns.result[8 * start : 8 * stop],
-        digest=columns.digest[8 * start : 8 * stop],
-        contents=columns.contents[8 * start : 8 * stop],
-    )
-
-
 class BlockBuilder:
     """The rows of one block. `digests` and `contents` say which columns requests and completions bring."""
 

@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import Literal, NoReturn, Self, TypeAlias
 
 from ringtape.coordinator.tape import frames
-from ringtape.coordinator.tape.blocks import BlockBuilder, slice_completions, slice_requests
+from ringtape.coordinator.tape.blocks import BlockBuilder
 from ringtape.coordinator.tape.contents import ContentsBuilder
 from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.index import IndexBuilder
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.packing import Packer
+from ringtape.coordinator.tape.slices import slice_completions, slice_requests
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
 from ringtape.coordinator.tape.undo import UndoFrames
 from ringtape.proto import messages_pb2, tape_pb2

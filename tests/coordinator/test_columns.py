@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtape.coordinator.columns import check_completions, check_requests, slice_requests
+from ringtape.coordinator.columns import check_completions, check_requests
 from ringtape.coordinator.errors import ProtocolError
+from ringtape.coordinator.tape.slices import slice_requests
 from ringtape.proto import messages_pb2
 
 U64 = st.integers(0, 2**64 - 1)
