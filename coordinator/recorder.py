@@ -176,8 +176,8 @@ class Recorder:
         elif what == "capture":
             state.calling = True
             self._send(worker, wire_pb2.CoordinatorMessage(capture=wire_pb2.CaptureAnswer(call=True)))
-        elif what == "id":
-            self._tell_id(worker, state, batch.id.sequence)
+        elif what == "ids":
+            self._tell_ids(worker, state, batch.ids.first_sequence, batch.ids.count)
         elif what == "finish":
             state.finished = True
             self._note(worker, messages_pb2.Note(outcome=batch.finish.outcome), self._now_ns())
@@ -186,14 +186,18 @@ class Recorder:
         if state.waits is not None:
             self._release(worker, state)
 
-    def _tell_id(self, worker: int, state: _Recorded, sequence: int) -> None:
+    def _tell_ids(self, worker: int, state: _Recorded, first: int, count: int) -> None:
+        message = wire_pb2.CoordinatorMessage()
+        ranges = message.ids.ranges
         for known in state.ids:
-            if known.first_sequence <= sequence < known.first_sequence + known.count:
-                request_id = known.first_id + sequence - known.first_sequence
-                answer = wire_pb2.IdRange(first_sequence=sequence, first_id=request_id, count=1)
-                self._send(worker, wire_pb2.CoordinatorMessage(id=answer))
-                return
-        raise ProtocolError(f"worker {worker} asks for the id of its request {sequence}")
+            start = max(known.first_sequence, first)
+            stop = min(known.first_sequence + known.count, first + count)
+            if start < stop:
+                first_id = known.first_id + start - known.first_sequence
+                ranges.add(first_sequence=start, first_id=first_id, count=stop - start)
+        if sum(one.count for one in ranges) != count:
+            raise ProtocolError(f"worker {worker} asks for the ids of {count} requests from {first} on")
+        self._send(worker, message)
 
     def _wake_one_if_all_are_stuck(self) -> None:
         """If no worker can ever go on, let the first know: its token holds nothing.

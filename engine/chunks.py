@@ -6,34 +6,26 @@ All that can be known before a row's turn comes is found out here, for thousands
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ringtape.engine.columns import (
-    COLUMNS,
-    DISK,
-    IN_KERNEL,
-    KIND,
-    LENGTH,
-    OFFSET,
-    PLACE,
-    ROW,
-    SEQUENCE,
-    Flags,
-    Integers,
-)
-from ringtape.engine.columns_ring import LENGTH_AND_FLAGS, WORDS, Slots, Words
+from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, MARK, USER_DATA, WORDS, Words
 from ringtape.engine.columns_ring import OFFSET as ENTRY_OFFSET
 from ringtape.engine.requests import FLAG_FUA, Kind
-from ringtape.engine.rows import Rows, pattern_words
+from ringtape.engine.rows import SEQUENCE_NUMBER, Rows, pattern_words
+
+if TYPE_CHECKING:
+    from ringtape.engine.columns import Block, Columns, Flags, Integers
 
 ROWS_MAX = 4096
 _OP_READ_FIXED, _OP_WRITE_FIXED, _OP_READ, _OP_WRITE = 4, 5, 22, 23
 _RWF_DSYNC = 2
 _KEY_MASK = (1 << 62) - 1
 _GRANULE_MIN = 512
+# Columns of what is compared.
+_ROW, _DISK, _OFFSET, _LENGTH, _KIND = range(5)
 
 
 @dataclass(frozen=True)
@@ -42,88 +34,87 @@ class Way:
 
     files: NDArray[np.uint64]  # of each disk of the run, as the ring knows it
     file_flag: int
-    registered: bool  # the memory
     by_columns: Flags  # of each disk of the run: may its requests go by columns?
     ordered: bool
-    longest: int
     worker: int
 
 
 class Chunk:
     """Rows `first` to `first + count` of an array."""
 
-    def __init__(self, rows: Rows, first: int, way: Way, in_flight: Integers) -> None:
-        """`in_flight` is what is known of the requests that went by columns and have not been released."""
+    def __init__(self, rows: Rows, first: int, way: Way, columns: Columns, block: Block) -> None:
         last = min(first + ROWS_MAX, rows.count)
-        self.first, self.count = first, last - first
-        self._rows, self._worker = rows, way.worker
-        kind, offset, length = rows.kind[first:last], rows.offset[first:last], rows.length[first:last]
-        disk, flags = rows.disk[first:last], rows.flags[first:last]
-        self.state = state = np.zeros((self.count, COLUMNS), np.int64)
-        state[:, ROW] = np.arange(rows.base + first, rows.base + last)
-        state[:, DISK], state[:, OFFSET], state[:, LENGTH], state[:, KIND] = disk, offset, length, kind
-        state[:, PLACE] = rows.place[first:last]
-        state[:, IN_KERNEL] = 1
+        self.rows, self.first, self.count = rows, first, last - first
+        self._worker = way.worker
+        self.kind, self.disk = rows.kind[first:last], rows.disk[first:last]
+        self.offset, self.length = rows.offset[first:last], rows.length[first:last]
+        flags = rows.flags[first:last]
         #: Kinds, flags, disks, offsets and lengths as they are told.
         self.told: list[NDArray[Any]] = [
-            kind,
+            self.kind,
             flags,
-            disk.astype(np.uint16),
-            offset,
-            length,
+            self.disk.astype(np.uint16),
+            self.offset,
+            self.length,
         ]
-        self.disks: list[int] = np.unique(disk).tolist()
-        self.writes = self.changes = bool((kind == Kind.WRITE).any())
-        fit = way.by_columns[disk] & (kind <= Kind.WRITE) & (length <= way.longest)
+        self.disks: list[int] = np.unique(self.disk).tolist()
+        self.writes = self.changes = bool((self.kind == Kind.WRITE).any())
+        fit = way.by_columns[self.disk] & (self.kind <= Kind.WRITE) & (self.length <= block.slot_bytes)
         #: Rows that can go by columns; None for all of them.
         self.fit: Flags | None = None if fit.all() else fit
-        lengths = np.unique(length)
-        self.length = int(lengths[0]) if len(lengths) == 1 else 0
-        self.entries = _entries(kind, flags, disk, offset, length, way)
+        lengths = np.unique(self.length)
+        self._one_length = int(lengths[0]) if len(lengths) == 1 else 0
+        self._only_writes = bool((self.kind == Kind.WRITE).all())
+        self._shift = -1
+        numbers = np.arange(rows.base + first, rows.base + last)
+        self.entries = _entries(self, flags, numbers, way, block, registered=columns.registered)
         #: Of each row the last before it, by columns, that it may conflict with; None where nothing can.
         self.previous: Integers | None = None
-        if way.ordered and (self.changes or (in_flight[:, KIND] == Kind.WRITE).any()):
-            self.previous = _previous(in_flight, state[fit], fit, self.count)
+        if way.ordered:
+            in_flight = _in_flight(columns)
+            if self.changes or (in_flight[:, _KIND] == Kind.WRITE).any():
+                known = _columns(numbers, self.disk, self.offset, self.length, self.kind)
+                self.previous = _previous(in_flight, known[fit], fit, self.count)
 
-    def fill(
-        self,
-        bytes_: NDArray[np.uint8],
-        words: NDArray[np.uint64],
-        scratch: NDArray[np.uint64],
-        slots: Slots,
-        first: int,
-        last: int,
-    ) -> None:
-        """Put the data of the writes among the rows into their slots."""
-        state = self.state[first:last]
-        writes = state[:, KIND] == Kind.WRITE
-        if not writes.all():
-            state, slots = state[writes], slots[writes]
-        data = self._rows.data
-        if self.length and data is None:
-            # Memory that is at hand: new memory for so much would be mapped anew each time.
-            out = scratch[: len(slots), : self.length // 8]
-            _put(
-                words,
-                slots,
-                pattern_words(self._worker, state[:, SEQUENCE], state[:, OFFSET], self.length, out),
+    def give_sequences(self, first: int, sequence: int) -> None:
+        """Row `first` has this sequence number, and those behind it have the next ones, as far as is known now."""
+        if sequence - first != self._shift:
+            self._shift = sequence - first
+            place = self.first
+            self.rows.words[place + first : place + self.count, SEQUENCE_NUMBER] = np.arange(
+                sequence, sequence + self.count - first
             )
-        elif self.length and data is not None and self._is_even(data, state[:, PLACE]):
-            pieces = np.frombuffer(data, np.uint8).reshape(-1, self.length)
-            _put(bytes_, slots, pieces[state[:, PLACE] // self.length])
-        else:
-            self._fill_each(bytes_, state, slots)
 
-    def _is_even(self, data: memoryview, places: Integers) -> bool:
-        """Do the rows' pieces stand in the buffer as in one of pieces of this length?"""
-        return len(data) % self.length == 0 and not (places % self.length).any()
+    def fill(self, block: Block, first: int, last: int) -> None:
+        """Put the data of the writes among the rows into their memory."""
+        start = (self.rows.base + self.first + first) & block.mask
+        while first < last:
+            count = min(last - first, block.mask + 1 - start)
+            self._fill(block, first, first + count, start)
+            first, start = first + count, 0
 
-    def _fill_each(self, bytes_: NDArray[np.uint8], state: Integers, slots: Slots) -> None:
-        for row, slot in zip(state.tolist(), slots.tolist(), strict=True):
-            bytes_[slot, : row[LENGTH]] = np.frombuffer(
-                data_of_row(self._rows, self._worker, row[SEQUENCE], row[OFFSET], row[LENGTH], row[PLACE]),
-                np.uint8,
+    def _fill(self, block: Block, first: int, last: int, start: int) -> None:
+        """As `fill`, of rows whose memory is in one piece, from slot `start` on."""
+        rows, place, length = self.rows, self.first + first, self._one_length
+        end = start + last - first
+        sequences = rows.words[place : place + last - first, SEQUENCE_NUMBER]
+        offsets = self.offset[first:last]
+        if rows.data is None and length and self._only_writes:
+            pattern_words(self._worker, sequences, offsets, length, block.words[start:end, : length // 8])
+            return
+        writes = np.flatnonzero(self.kind[first:last] == Kind.WRITE)
+        if rows.data is None and length:
+            block.words[start + writes, : length // 8] = pattern_words(
+                self._worker, sequences[writes], offsets[writes], length
             )
+            return
+        places = rows.place[place : place + last - first]
+        for write in writes.tolist():
+            size = int(self.length[first + write])
+            data = data_of_row(
+                rows, self._worker, int(sequences[write]), int(offsets[write]), size, int(places[write])
+            )
+            block.bytes[start + write, :size] = np.frombuffer(data, np.uint8)
 
 
 def data_of_row(
@@ -135,30 +126,41 @@ def data_of_row(
     return pattern_words(worker, np.array([sequence]), np.array([offset]), length).tobytes()
 
 
-def _put(memory: NDArray[Any], slots: Slots, values: NDArray[Any]) -> None:
-    if values.shape[1] == memory.shape[1]:
-        memory[slots] = values
-    else:
-        memory[slots, : values.shape[1]] = values
-
-
 def _entries(
-    kind: NDArray[np.uint8],
-    flags: NDArray[np.uint8],
-    disk: Integers,
-    offset: Integers,
-    length: Integers,
-    way: Way,
+    chunk: Chunk, flags: NDArray[np.uint8], numbers: Integers, way: Way, block: Block, *, registered: bool
 ) -> Words:
-    """Submission entries, without addresses and user data."""
-    reads, writes = (_OP_READ_FIXED, _OP_WRITE_FIXED) if way.registered else (_OP_READ, _OP_WRITE)
-    entries = np.zeros((len(kind), WORDS), np.uint64)
-    codes = np.where(kind == Kind.WRITE, writes, reads).astype(np.uint64)
-    entries[:, 0] = codes | np.uint64(way.file_flag << 8) | way.files[disk] << np.uint64(32)
-    entries[:, ENTRY_OFFSET] = offset
-    through = np.where((flags & FLAG_FUA != 0) & (kind == Kind.WRITE), _RWF_DSYNC, 0).astype(np.uint64)
-    entries[:, LENGTH_AND_FLAGS] = length.astype(np.uint64) | through << np.uint64(32)
+    """Submission entries."""
+    reads, writes = (_OP_READ_FIXED, _OP_WRITE_FIXED) if registered else (_OP_READ, _OP_WRITE)
+    entries = np.zeros((chunk.count, WORDS), np.uint64)
+    codes = np.where(chunk.kind == Kind.WRITE, writes, reads).astype(np.uint64)
+    entries[:, 0] = codes | np.uint64(way.file_flag << 8) | way.files[chunk.disk] << np.uint64(32)
+    entries[:, ENTRY_OFFSET] = chunk.offset
+    entries[:, ADDRESS] = block.addresses[numbers & block.mask]
+    through = np.where((flags & FLAG_FUA != 0) & (chunk.kind == Kind.WRITE), _RWF_DSYNC, 0).astype(np.uint64)
+    entries[:, LENGTH_AND_FLAGS] = chunk.length.astype(np.uint64) | through << np.uint64(32)
+    entries[:, USER_DATA] = numbers.astype(np.uint64) + np.uint64(MARK)
     return entries
+
+
+def _columns(
+    numbers: Integers, disk: Integers, offset: Integers, length: Integers, kind: NDArray[np.uint8]
+) -> Integers:
+    return np.stack((numbers, disk, offset, length, kind), axis=1)
+
+
+def _in_flight(columns: Columns) -> Integers:
+    """What is known of the requests that went by columns and have not been released."""
+    found = [
+        _columns(
+            places + rows.base,
+            rows.disk[places],
+            rows.offset[places],
+            rows.length[places],
+            rows.kind[places],
+        )
+        for rows, places in columns.unreleased_rows()
+    ]
+    return np.concatenate(found) if found else np.empty((0, 5), np.int64)
 
 
 def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> Integers:
@@ -167,20 +169,19 @@ def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> In
     Stretches are as long as the longest request, so that none touches more than two. Rows of one stretch need not
     conflict; rows that conflict share one.
     """
-    earlier = in_flight[np.argsort(in_flight[:, ROW])]
-    known = np.concatenate((earlier, rows))
+    known = np.concatenate((in_flight, rows))
     found = np.full(count, -1, np.int64)
     if not len(known):
         return found
-    granule = max(_GRANULE_MIN, 1 << (int(known[:, LENGTH].max()) - 1).bit_length())
-    disks = int(known[:, DISK].max()) + 1
-    first = known[:, OFFSET] // granule
-    last = (known[:, OFFSET] + known[:, LENGTH] - 1) // granule
+    granule = max(_GRANULE_MIN, 1 << (int(known[:, _LENGTH].max()) - 1).bit_length())
+    disks = int(known[:, _DISK].max()) + 1
+    first = known[:, _OFFSET] // granule
+    last = (known[:, _OFFSET] + known[:, _LENGTH] - 1) // granule
     numbers = np.arange(len(known))
     if (first == last).all():
-        keys, owners = first * disks + known[:, DISK], numbers
+        keys, owners = first * disks + known[:, _DISK], numbers
     else:
-        both = np.stack((first, last), axis=1) * disks + known[:, DISK, None]
+        both = np.stack((first, last), axis=1) * disks + known[:, _DISK, None]
         # One that touches one stretch is there once: its other key is nobody else's.
         wide = first != last
         keys = np.concatenate((both[:, 0], both[wide, 1]))
@@ -192,6 +193,6 @@ def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> In
     same = key[1:] == key[:-1]
     later, before = owner[1:][same], owner[:-1][same]
     previous = np.full(len(known), -1, np.int64)
-    np.maximum.at(previous, later, known[before, ROW])
-    found[fit] = previous[len(earlier) :]
+    np.maximum.at(previous, later, known[before, _ROW])
+    found[fit] = previous[len(in_flight) :]
     return found

@@ -4,22 +4,27 @@ It stands beside the queue of single requests and shares its counters, its outbo
 that need not wait for another; the volume makes all others one by one. What it has in the kernel is entered into the
 order of a disk when a request comes that conflicts with it, and not before. It never decides when a program sees a
 completion.
+
+A request is known by the number of its row, counted over all arrays of its volume. The kernel gets that number as user
+data, and a row's place in memory follows from it: rows that are made together lie together, in the arrays, on the ring
+and in memory, and nothing has to be looked up.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Slot
-from ringtape.engine.columns_ring import MARK, ColumnsRing, Slots, Words
+from ringtape.engine.columns_ring import ColumnsRing
 from ringtape.engine.requests import Kind, Request
-from ringtape.proto import wire_pb2
+from ringtape.engine.rows import RELEASED, RESULT_NUMBER, SEQUENCE_NUMBER, TIME_NUMBER, Rows
 from ringtape.proto.order import Ordered
 
 if TYPE_CHECKING:
@@ -30,22 +35,19 @@ if TYPE_CHECKING:
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# Columns of what is known of the request in a slot; some are set together. `ROW` counts the rows of a volume, over all
-# of its arrays.
-SEQUENCE, ROW, DISK, OFFSET, LENGTH, KIND, PLACE, ISSUED_NS, RESULT, IN_KERNEL = range(10)
-COLUMNS = 10
-NOBODY = np.iinfo(np.int64).max
-
 # Longer requests go one by one: what they cost is the transfer.
 SLOT_BYTES_MAX = 128 << 10
 BLOCK_BYTES_MAX = 4 << 20
+# There is memory for so many times as many requests as may be under way: a slow one holds up those behind it only when
+# so many of them have come and gone.
+WINDOW = 4
 # With more single requests active on a disk than this, they are not compared one by one.
 _ACTIVE_MAX = 32
-_NONE: Slots = np.empty(0, np.intp)
+_NONE: Integers = np.empty(0, np.int64)
 
 
 class _Entered:
-    """A request in a slot, as the order of a disk knows it."""
+    """A request that goes by columns, as the order of a disk knows it."""
 
     __slots__ = ("blockers", "changes", "dependents", "length", "offset")
 
@@ -57,27 +59,26 @@ class _Entered:
         self.dependents: list[Ordered] = []
 
 
-class _Block:
-    """Memory for `count` requests of up to `slot_bytes`, in one piece."""
+class Block:
+    """Memory for the requests of `count` rows, a power of two, of up to `slot_bytes` each, in one piece."""
 
     def __init__(self, slot: Slot, count: int, slot_bytes: int) -> None:
         self.slot = slot
         self.slot_bytes = slot_bytes
+        self.mask = count - 1
         memory = slot.view[: count * slot_bytes]
         self.bytes = np.frombuffer(memory, np.uint8).reshape(count, slot_bytes)
         self.words = self.bytes.view(np.uint64)
-        self.scratch = np.empty_like(self.words)
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self.addresses: Words = start + slot_bytes * np.arange(count, dtype=np.uint64)
-        self.marks: Words = np.arange(count, dtype=np.uint64) | np.uint64(MARK)
+        self.addresses = start + slot_bytes * np.arange(count, dtype=np.uint64)
         self._views = [memory[start : start + slot_bytes] for start in range(0, len(memory), slot_bytes)]
         self._cut: tuple[int, list[memoryview]] = slot_bytes, self._views
 
-    def views(self, length: int) -> list[memoryview]:
-        """The first `length` bytes of each slot."""
+    def data(self, number: int, length: int) -> memoryview:
+        """The first `length` bytes of the memory of a row."""
         if self._cut[0] != length:
             self._cut = length, [view[:length] for view in self._views]
-        return self._cut[1]
+        return self._cut[1][number & self.mask]
 
 
 class Columns:
@@ -91,23 +92,19 @@ class Columns:
         #: Made and not yet completed, and made and not yet released.
         self.in_kernel = 0
         self.unreleased = 0
-        self._state = np.empty((0, COLUMNS), np.int64)
-        self._free = _NONE
-        self._free_count = 0
-        self._block: _Block | None = None
+        self._arrays: deque[Rows] = deque()
+        # No row before the first is made and not released, none from the other on is made.
+        self._oldest = self._next = 0
+        self._count_max = 0
+        self._block: Block | None = None
         # Completed and not yet released, in the order of completion.
-        self._done: Slots = _NONE
+        self._done: list[Integers] = []
         self._entered: dict[int, _Entered] = {}
 
     @property
     def slot_bytes(self) -> int:
         """The longest request that can be taken now."""
         return 0 if self._block is None else self._block.slot_bytes
-
-    @property
-    def room(self) -> int:
-        """How many requests can be taken now."""
-        return self._free_count
 
     @property
     def completed(self) -> int:
@@ -118,6 +115,8 @@ class Columns:
         """Is it this volume's from now on, or is it another's?"""
         if self.owner is None:
             self.owner, self._leaving = volume, False
+            self._arrays = volume.arrays
+            self._oldest = self._next = 0
             return True
         return False
 
@@ -129,25 +128,26 @@ class Columns:
     def _leave_if_empty(self) -> None:
         if self._leaving and not self.unreleased:
             self.owner = None
+            self._arrays = deque()
             if self._block is not None:
                 self._queue.buffers.give_back(self._block.slot)
-            self._block, self._free_count = None, 0
+            self._block = None
 
-    def make_room(self, depth: int, longest: int) -> None:
-        """Have slots for requests of this length, if nothing is in the ones that there are."""
+    def make_room(self, depth: int, longest: int) -> Block:
+        """Have memory for requests of this length, if nothing is in what there is."""
         count = min(depth, self._queue.in_kernel_max)
+        rows = 1 << (count - 1).bit_length()
         size = max(4096, 1 << (longest - 1).bit_length())
-        limit = min(SLOT_BYTES_MAX, BLOCK_BYTES_MAX // (1 << (count - 1).bit_length()))
-        size = max(4096, min(size, limit))
-        if self.unreleased or self.slot_bytes >= size:
-            return
-        if self._block is not None:
-            self._queue.buffers.give_back(self._block.slot)
-        self._block = _Block(self._queue.buffers.take(count * size), count, size)
-        self._state = np.zeros((count, COLUMNS), np.int64)
-        self._state[:, (SEQUENCE, ROW)] = NOBODY
-        self._free = np.arange(count - 1, -1, -1)
-        self._free_count = count
+        size = max(4096, min(size, SLOT_BYTES_MAX, BLOCK_BYTES_MAX // rows))
+        block = self._block
+        if block is not None and (self.unreleased or block.slot_bytes >= size):
+            return block
+        if block is not None:
+            self._queue.buffers.give_back(block.slot)
+        rows *= WINDOW
+        self._count_max = count
+        self._block = Block(self._queue.buffers.take(rows * size), rows, size)
+        return self._block
 
     @property
     def registered(self) -> bool:
@@ -156,14 +156,40 @@ class Columns:
 
     # ---- what must wait
 
-    def in_flight(self) -> Integers:
-        """What is known of those that have not been released."""
-        found: Integers = self._state[self._state[:, SEQUENCE] != NOBODY]
-        return found
+    def room(self, number: int) -> int:
+        """How many rows can be taken now, of those from this number on."""
+        assert self._block is not None
+        window = self._oldest + self._block.mask + 1 - number
+        free = self._count_max - self.unreleased
+        if window < free:
+            window = self.oldest_row() + self._block.mask + 1 - number
+        return min(window, free)
 
     def oldest_row(self) -> int:
-        """The first row that is made and not released."""
-        return int(self._state[:, ROW].min()) if self.unreleased else NOBODY
+        """The first row that is made and not released, or what is the next to be made."""
+        for rows in self._arrays:
+            first, last = max(self._oldest - rows.base, 0), min(self._next - rows.base, rows.count)
+            if first < last:
+                status = rows.status[first:last]
+                place = int(np.argmin(status))
+                if status[place] < RELEASED:
+                    self._oldest = rows.base + first + place
+                    return self._oldest
+        self._oldest = self._next
+        return self._oldest
+
+    @property
+    def oldest_row_at_least(self) -> int:
+        """No row before this one is made and not released; it may be that later ones are not either."""
+        return self._oldest
+
+    def unreleased_rows(self) -> Iterator[tuple[Rows, Integers]]:
+        """Those that are made and not released: arrays, and places in them."""
+        first_row = self.oldest_row()
+        for rows in self._arrays:
+            first, last = max(first_row - rows.base, 0), min(self._next - rows.base, rows.count)
+            if first < last:
+                yield rows, first + np.flatnonzero(rows.status[first:last] < RELEASED)
 
     def conflicts(self, chunk: Chunk, first: int, last: int) -> Flags | None:
         """Which of the rows conflict with single requests that are active; None for none."""
@@ -172,18 +198,18 @@ class Columns:
             order = self._queue.order(disk)
             if order is None or not order.active or not (order.changing or chunk.changes):
                 continue
-            on_disk = chunk.state[first:last, DISK] == disk
+            on_disk = chunk.disk[first:last] == disk
             if found is None:
                 found = np.zeros(last - first, np.bool_)
             if len(order.active) > _ACTIVE_MAX:
                 found |= on_disk
                 continue
-            start = chunk.state[first:last, OFFSET]
-            end = start + chunk.state[first:last, LENGTH]
+            start = chunk.offset[first:last]
+            end = start + chunk.length[first:last]
             for other in order.active:
                 hit = on_disk & (start < other.offset + other.length) & (other.offset < end)
                 if not other.changes:
-                    hit &= chunk.state[first:last, KIND] == Kind.WRITE
+                    hit &= chunk.kind[first:last] == Kind.WRITE
                 found |= hit
         return found
 
@@ -192,185 +218,213 @@ class Columns:
         order = self._queue.order(request.disk)
         if order is None:
             return
-        state = self._state
-        hit = (
-            (state[:, IN_KERNEL] != 0)
-            & (state[:, DISK] == request.disk)
-            & (state[:, OFFSET] < request.offset + request.length)
-            & (request.offset < state[:, OFFSET] + state[:, LENGTH])
-        )
-        if not request.changes:
-            hit &= state[:, KIND] == Kind.WRITE
-        for slot in np.flatnonzero(hit).tolist():
-            if slot not in self._entered:
-                row = state[slot].tolist()
-                entered = _Entered(row[OFFSET], row[LENGTH], changes=row[KIND] == Kind.WRITE)
+        done = set(np.concatenate(self._done).tolist()) if self._done else set()
+        for rows, places in self.unreleased_rows():
+            hit = (
+                (rows.disk[places] == request.disk)
+                & (rows.offset[places] < request.offset + request.length)
+                & (request.offset < rows.offset[places] + rows.length[places])
+            )
+            if not request.changes:
+                hit &= rows.kind[places] == Kind.WRITE
+            for place in places[hit].tolist():
+                number = rows.base + place
+                if number in done or number in self._entered:
+                    continue
+                entered = _Entered(
+                    int(rows.offset[place]), int(rows.length[place]), changes=rows.kind[place] == Kind.WRITE
+                )
                 order.add(entered)
                 assert not entered.blockers, "what is in the kernel waits for nothing"
-                self._entered[slot] = entered
+                self._entered[number] = entered
 
     # ---- on their way
 
     def issue(self, chunk: Chunk, first: int, last: int, now_ns: int) -> None:
-        """Make the rows of a chunk, from `first` to before `last`. There are slots, and nothing to wait for."""
-        queue, block = self._queue, self._block
+        """Make the rows of a chunk, from `first` to before `last`. There is room, and nothing to wait for."""
+        queue, block, rows = self._queue, self._block, chunk.rows
         assert block is not None
         count = last - first
-        self._free_count -= count
-        slots = self._free[self._free_count : self._free_count + count]
-        state = chunk.state[first:last]
-        sequence = queue.made
-        state[:, SEQUENCE] = np.arange(sequence, sequence + count)
-        state[:, ISSUED_NS] = now_ns
-        self._state[slots] = state
+        chunk.give_sequences(first, queue.made)
+        start = chunk.first + first
+        rows.issued_ns[start : start + count] = now_ns
         if chunk.writes:
-            chunk.fill(block.bytes, block.words, block.scratch, slots, first, last)
-        if queue.outbox.tells:
-            self._tell_requests(chunk, first, last, slots)
+            chunk.fill(block, first, last)
+        outbox = queue.outbox
+        if outbox.tells:
+            outbox.request_rows(chunk.told, first, last)
+            if chunk.writes and outbox.digests:
+                self._tell_writes(chunk, first, last, block)
         queue.made += count
         queue.active += count
         self.in_kernel += count
         self.unreleased += count
-        queue.put_columns(chunk.entries[first:last], block.addresses[slots], block.marks[slots])
+        self._next = rows.base + start + count
+        queue.put_columns(chunk.entries[first:last])
 
-    def _tell_requests(self, chunk: Chunk, first: int, last: int, slots: Slots) -> None:
+    def skip(self, number: int) -> None:
+        """The row of this number goes alone."""
+        self._next = number + 1
+
+    def _tell_writes(self, chunk: Chunk, first: int, last: int, block: Block) -> None:
         outbox = self._queue.outbox
-        digests: list[int] = []
-        contents: list[int] = []
-        if outbox.digests:
-            digests = [0] * (last - first)
-            contents = digests.copy()
-            if chunk.writes:
-                kinds = chunk.state[first:last, KIND]
-                for place in np.flatnonzero(kinds == Kind.WRITE).tolist():
-                    data = self._data(int(slots[place]), int(chunk.state[first + place, LENGTH]))
-                    digests[place] = xxh3_64_intdigest(data)
-                    if outbox.contents is not None:
-                        contents[place] = outbox.contents.number_of(data)
-        columns = [column[first:last].tobytes() for column in chunk.told]
-        outbox.request_columns(*columns, digests=digests, contents=contents)
+        digests = [0] * (last - first)
+        contents = digests.copy()
+        number = chunk.rows.base + chunk.first + first
+        writes = np.flatnonzero(chunk.kind[first:last] == Kind.WRITE).tolist()
+        lengths = chunk.length[first:last].tolist()
+        for place in writes:
+            data = block.data(number + place, lengths[place])
+            digests[place] = xxh3_64_intdigest(data)
+            if outbox.contents is not None:
+                contents[place] = outbox.contents.number_of(data)
+        outbox.request_digests(digests, contents)
 
-    def _data(self, slot: int, length: int) -> memoryview:
-        assert self._block is not None
-        return self._block.views(length)[slot]
-
-    def complete(self, slots: Slots, results: NDArray[np.int32]) -> list[Request]:
+    def complete(self, numbers: Integers, results: Integers) -> list[Request]:
         """The kernel has finished these; returns the single requests that waited for them alone."""
-        queue, state = self._queue, self._state
-        count = len(slots)
-        ended = np.zeros((count, 2), np.int64)
-        ended[:, 0] = results
-        state[slots, RESULT:] = ended
+        queue = self._queue
+        count = len(numbers)
         self.in_kernel -= count
         queue.completed += count
         queue.active -= count
-        self._done = np.concatenate((self._done, slots)) if len(self._done) else slots
-        if queue.outbox.tells:
-            self._tell_completions(slots)
+        self._done.append(numbers)
+        tells = queue.outbox.tells
+        for rows, places, here in self._split(numbers):
+            rows.words[places, RESULT_NUMBER] = results if here is None else results[here]
+            if tells and here is None:
+                self._tell_completions(rows, places, results)
+        if tells and len(self._arrays) > 1:
+            self._tell_completions_of_many(numbers, results)
         freed: list[Request] = []
         if self._entered:
-            for slot in slots.tolist():
-                entered = self._entered.pop(slot, None)
+            for number in numbers.tolist():
+                entered = self._entered.pop(number, None)
                 if entered is not None:
-                    order = queue.order(int(state[slot, DISK]))
+                    order = queue.order(self._disk_of(number))
                     assert order is not None
                     freed += order.remove(entered)  # type: ignore[arg-type]  # only what is ordered depends on it
         return freed
 
-    def _tell_completions(self, slots: Slots) -> None:
-        outbox, known = self._queue.outbox, self._state[slots]
-        digests: list[int] = []
-        contents: list[int] = []
-        if outbox.digests:
-            digests = [0] * len(slots)
-            contents = digests.copy()
-            has_data = (known[:, KIND] == Kind.READ) & (known[:, RESULT] > 0)
-            places = np.flatnonzero(has_data)
-            lengths, chosen = known[places, RESULT].tolist(), slots[places].tolist()
-            for place, slot, length in zip(places.tolist(), chosen, lengths, strict=True):
-                data = self._data(slot, length)
-                digests[place] = xxh3_64_intdigest(data)
-                if outbox.contents is not None:
-                    contents[place] = outbox.contents.number_of(data)
-        outbox.completion_columns(
-            known[:, SEQUENCE].tobytes(), known[:, RESULT].tobytes(), digests=digests, contents=contents
-        )
+    def _split(self, numbers: Integers) -> Iterator[tuple[Rows, Integers, Flags | None]]:
+        """Rows by their arrays: the array, their places in it, and which of them they are; None for all."""
+        arrays = self._arrays
+        if len(arrays) == 1:
+            base = arrays[0].base
+            yield arrays[0], numbers - base if base else numbers, None
+            return
+        for rows in arrays:
+            here = (numbers >= rows.base) & (numbers < rows.base + rows.count)
+            if here.any():
+                yield rows, numbers[here] - rows.base, here
+
+    def _disk_of(self, number: int) -> int:
+        for rows in self._arrays:
+            if rows.base <= number < rows.base + rows.count:
+                return int(rows.disk[number - rows.base])
+        raise AssertionError(f"row {number} is in no array")
+
+    def _sequences(self, numbers: Integers) -> Integers:
+        found = np.empty(len(numbers), np.int64)
+        for rows, places, here in self._split(numbers):
+            found[slice(None) if here is None else here] = rows.words[places, SEQUENCE_NUMBER]
+        return found
+
+    def _tell_completions(self, rows: Rows, places: Integers, results: Integers) -> None:
+        outbox = self._queue.outbox
+        outbox.completion_columns(rows.words[places, SEQUENCE_NUMBER].tobytes(), results.tobytes())
+        if not outbox.digests:
+            return
+        assert self._block is not None
+        block, base = self._block, rows.base
+        digests = [0] * len(places)
+        contents = digests.copy()
+        reads = np.flatnonzero((rows.kind[places] == Kind.READ) & (results > 0)).tolist()
+        lengths, numbers = results.tolist(), places.tolist()
+        for at in reads:
+            data = block.data(base + numbers[at], lengths[at])
+            digests[at] = xxh3_64_intdigest(data)
+            if outbox.contents is not None:
+                contents[at] = outbox.contents.number_of(data)
+        outbox.completion_digests(digests, contents)
+
+    def _tell_completions_of_many(self, numbers: Integers, results: Integers) -> None:
+        """In their order, those of one array after the other as far as they go."""
+        arrays = np.zeros(len(numbers), np.int64)
+        for index, rows in enumerate(self._arrays):
+            arrays[numbers >= rows.base] = index
+        ends = [*(np.flatnonzero(np.diff(arrays)) + 1).tolist(), len(numbers)]
+        start = 0
+        for end in ends:
+            rows = self._arrays[int(arrays[start])]
+            self._tell_completions(rows, numbers[start:end] - rows.base, results[start:end])
+            start = end
 
     # ---- to the program
 
-    def release(
-        self, sequences: bytes | None, ids: Sequence[wire_pb2.IdRange], now_ns: int
-    ) -> tuple[list[int], int]:
+    def release(self, sequences: bytes | None, now_ns: int) -> tuple[list[int], int]:
         """Release those of these sequence numbers (a u64 column, None for all that have completed) that are here.
 
         Returns the sequence numbers of others, and how many were released here.
         """
         others: list[int] = []
         if sequences is None:
-            slots, self._done = self._done, _NONE
+            released, self._done = self._done, []
         else:
-            slots, others = self._find(np.frombuffer(sequences, np.int64))
-        if not len(slots):
-            return others, 0
+            chosen, others = self._find(np.frombuffer(sequences, np.int64))
+            released = [chosen]
+        count = 0
         assert self.owner is not None
-        assert self._block is not None
-        known = self._state[slots]
-        self.owner.released_columns(known, _ids_of(known[:, SEQUENCE], ids), now_ns, self._block.bytes, slots)
-        self._state[slots, : ROW + 1] = NOBODY
-        count = len(slots)
-        self._free[self._free_count : self._free_count + count] = slots
-        self._free_count += count
-        self.unreleased -= count
-        self._leave_if_empty()
+        for numbers in released:
+            if len(numbers):
+                count += len(numbers)
+                for rows, places, _ in self._split(numbers):
+                    rows.words[places, TIME_NUMBER] = now_ns
+                    rows.status[places] = RELEASED
+                    rows.left -= len(places)
+                    if rows.into is not None and not self._leaving:
+                        assert self._block is not None
+                        rows.take_reads(places, self._block.bytes, self._block.mask)
+        if count:
+            self.unreleased -= count
+            self.owner.released_columns(count)
+            self._leave_if_empty()
         return others, count
 
-    def _find(self, sequences: Integers) -> tuple[Slots, list[int]]:
+    def _find(self, sequences: Integers) -> tuple[Integers, list[int]]:
         # As a rule they are released in the order in which they completed.
-        done, state = self._done, self._state
-        first = done[: len(sequences)]
-        if len(first) == len(sequences) and np.array_equal(state[first, SEQUENCE], sequences):
-            self._done = done[len(sequences) :]
-            return first, []
-        known = state[done, SEQUENCE]
+        done = np.concatenate(self._done) if self._done else _NONE
+        known = self._sequences(done)
+        if np.array_equal(known[: len(sequences)], sequences):
+            self._done = [done[len(sequences) :]] if len(done) > len(sequences) else []
+            return done[: len(sequences)], []
         by_sequence = np.argsort(known)
         places = np.searchsorted(known, sequences, sorter=by_sequence)
         here = places < len(done)
         places[~here] = 0
-        if len(done):
-            here &= known[by_sequence[places]] == sequences
-        chosen = by_sequence[places[here]] if len(done) else _NONE
-        slots = done[chosen]
-        self._done = np.delete(done, chosen)
-        return slots, sequences[~here].tolist()
-
-    def oldest(self) -> int:
-        """The sequence number of the oldest request not yet released."""
-        return int(self._state[:, SEQUENCE].min()) if self.unreleased else NOBODY
+        if not len(done):
+            return _NONE, sequences.tolist()
+        here &= known[by_sequence[places]] == sequences
+        chosen = by_sequence[places[here]]
+        left = np.delete(done, chosen)
+        self._done = [left] if len(left) else []
+        return done[chosen], sequences[~here].tolist()
 
     def request(self, sequence: int) -> Request | None:
         """What is known of one that is not released, for those who look into a run."""
         if not self.unreleased or self._block is None:
             return None
-        (slots,) = np.nonzero(self._state[:, SEQUENCE] == sequence)
-        if not len(slots):
-            return None
-        row: list[int] = self._state[slots[0]].tolist()
-        request = Request(Kind(row[KIND]), row[DISK], row[OFFSET], row[LENGTH])
-        request.sequence, request.result, request.completed = sequence, row[RESULT], not row[IN_KERNEL]
-        request.slot = Slot(self._data(int(slots[0]), row[LENGTH]), registered=False)
-        request.task = None if self.owner is None else self.owner.task
-        return request
-
-
-def _ids_of(sequences: Integers, ranges: Sequence[Any]) -> Integers:
-    """The global ids of requests; 0 in a plain run, which has none."""
-    if not ranges:
-        return np.zeros(len(sequences), np.int64)
-    found: Integers
-    if len(ranges) == 1:
-        found = sequences + (ranges[0].first_id - ranges[0].first_sequence)
-        return found
-    firsts = np.array([one.first_sequence for one in ranges], np.int64)
-    distances = np.array([one.first_id - one.first_sequence for one in ranges], np.int64)
-    found = sequences + distances[np.searchsorted(firsts, sequences, side="right") - 1]
-    return found
+        for rows, places in self.unreleased_rows():
+            for place in places[rows.words[places, SEQUENCE_NUMBER] == sequence].tolist():
+                request = Request(
+                    Kind(int(rows.kind[place])),
+                    int(rows.disk[place]),
+                    int(rows.offset[place]),
+                    int(rows.length[place]),
+                )
+                number = rows.base + place
+                request.sequence, request.result = sequence, int(rows.words[place, RESULT_NUMBER])
+                request.completed = any(number in done for done in self._done)
+                request.slot = Slot(self._block.data(number, request.length), registered=False)
+                request.task = None if self.owner is None else self.owner.task
+                return request
+        return None

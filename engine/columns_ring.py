@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
-Slots = NDArray[np.intp]
+Integers = NDArray[np.int64]
 
-# User data of what is put here: this bit, and the number of a slot below it.
-MARK_BIT = 61
-MARK = 1 << MARK_BIT
+# User data of what is put here: this bit, and a number below it.
+MARK = 1 << 61
+_MARK = np.uint64(MARK)
 WORDS = 8
 #: Words of a submission entry.
 OFFSET, ADDRESS, LENGTH_AND_FLAGS, USER_DATA = 1, 2, 3, 4
@@ -62,8 +62,8 @@ class ColumnsRing:
         self._words = words
         self._blanks: dict[int, Any] = {}
 
-    def put(self, rows: Words, addresses: Words, marks: Words, unsubmitted: int) -> None:
-        """Put entries: the rows, with addresses and marked slots filled in; `unsubmitted` are in the ring already.
+    def put(self, rows: Words, unsubmitted: int) -> None:
+        """Put entries, whose user data have `MARK`; `unsubmitted` are in the ring already.
 
         There has to be room for them.
         """
@@ -82,18 +82,12 @@ class ColumnsRing:
             left -= some
         start = tail & self._sq_mask
         first = min(count, self._sq_mask + 1 - start)
-        self._fill(start, rows[:first], addresses[:first], marks[:first])
+        self._sqes[start : start + first] = rows[:first]
         if first < count:
-            self._fill(0, rows[first:], addresses[first:], marks[first:])
+            self._sqes[: count - first] = rows[first:]
 
-    def _fill(self, start: int, rows: Words, addresses: Words, marks: Words) -> None:
-        entries = self._sqes[start : start + len(rows)]
-        entries[:] = rows
-        entries[:, ADDRESS] = addresses
-        entries[:, USER_DATA] = marks
-
-    def take(self) -> tuple[Slots, NDArray[np.int32], list[tuple[int, int, int]]]:
-        """Take all completions: slots and results of what was put here; user data, result and flags of others."""
+    def take(self) -> tuple[Integers, Integers, list[tuple[int, int, int]]]:
+        """Take all completions: numbers and results of what was put here; user data, result and flags of others."""
         ring = self._ring
         count = uring.io_uring_cq_ready(ring)
         start = self._words[self._cq_head] & self._cq_mask
@@ -103,19 +97,19 @@ class ColumnsRing:
             taken = self._cqes.take(np.arange(start, start + count) & self._cq_mask, axis=0)
         if count:
             uring.io_uring_cq_advance(ring, count)
-        slots = (taken[:, 0] ^ np.uint64(MARK)).view(np.intp)
-        results = taken.view(np.int32)[:, 2]
-        others: list[tuple[int, int, int]] = []
-        ours = slots.view(np.uint64) >> np.uint64(MARK_BIT) == 0
-        if not ours.all():
-            others = [
-                (int(data), int(result[0]), int(result[1]))
-                for data, result in zip(
-                    taken[~ours, 0], taken.view(np.int32)[~ours, 2:4].tolist(), strict=True
-                )
-            ]
-            slots, results = slots[ours], results[ours]
-        return slots, results, others
+        marked = taken[:, 0] - _MARK
+        numbers = marked.view(np.int64)
+        results = taken.view(np.int32)[:, 2].astype(np.int64)
+        ours = marked < _MARK
+        if np.count_nonzero(ours) == count:
+            return numbers, results, []
+        others = [
+            (int(data), int(result[0]), int(result[1]))
+            for data, result in zip(
+                taken[~ours, 0], taken.view(np.int32)[~ours, 2:4].tolist(), strict=True
+            )
+        ]
+        return numbers[ours], results[ours], others
 
 
 def open_columns(ring: Any, entries: int, flags: int) -> ColumnsRing | None:
@@ -136,11 +130,12 @@ def open_columns(ring: Any, entries: int, flags: int) -> ColumnsRing | None:
 def _works(ring: Any, columns: ColumnsRing) -> bool:
     """Do no-operations come back as they were put, around the end of the ring as well?"""
     for start in range(0, 30, 5):
-        slots = np.arange(start, start + 5)
-        marks = slots.astype(np.uint64) | np.uint64(MARK)
-        columns.put(np.zeros((5, WORDS), np.uint64), np.zeros(5, np.uint64), marks, 0)
+        numbers = np.arange(start, start + 5)
+        entries = np.zeros((5, WORDS), np.uint64)
+        entries[:, USER_DATA] = numbers.astype(np.uint64) + _MARK
+        columns.put(entries, 0)
         uring.io_uring_submit_and_wait(ring, 5)
         got, results, others = columns.take()
-        if others or not np.array_equal(got, slots) or results.any():
+        if others or not np.array_equal(got, numbers) or results.any():
             return False
     return True

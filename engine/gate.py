@@ -8,7 +8,6 @@ coordinated gate cannot tell a recording from a replay.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from ringtape.engine.clock import Clock
 from ringtape.engine.collector import Collector
+from ringtape.engine.ids import Ids
 from ringtape.engine.link import Link
 from ringtape.engine.mail import Mail
 from ringtape.engine.outbox import Outbox
@@ -24,7 +24,10 @@ from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError, Stalled
 from ringtape.proto.framing import FramingError
 
-if TYPE_CHECKING:  # the ring is not loaded where there is none
+if TYPE_CHECKING:  # the ring is not loaded where there is none, nor NumPy where it is not needed
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ringtape.engine.offline import OfflineQueue
     from ringtape.engine.queue import RequestQueue
 
@@ -97,7 +100,10 @@ class Gate(Protocol):
         """As `note`, and pass it on now: somebody may wait for it."""
 
     def request_id(self, sequence: int) -> int | None:
-        """The global id of a released request of this worker."""
+        """The global id of a released request of this worker; None in a plain run."""
+
+    def request_ids(self, sequences: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """As `request_id`, of many."""
 
     def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
         """The program has ended: see its requests complete, tell its outcome, end when the link closes."""
@@ -126,7 +132,7 @@ class CoordinatedGate:
         self._started_ns = time.monotonic_ns()
         self._number = 0
         self._released = 0
-        self._ids: deque[wire_pb2.IdRange] = deque()
+        self._ids = Ids()
 
     def start(self) -> None:
         """Wait for the token that starts the program."""
@@ -173,20 +179,20 @@ class CoordinatedGate:
     def _take_token(self, token: wire_pb2.Token) -> None:
         """Let the program go on with what the token says."""
         queue = self.queue
-        self._ids.extend(token.ids)
+        self._ids.add(token.ids)
         self.clock.set_ns(token.clock_ns)
         queue.complete(token)
         sequences: Iterable[int] = memoryview(token.sequences).cast("Q")
         if queue.columns is not None and queue.columns.completed:
-            sequences, count = queue.columns.release(token.sequences, self._ids, token.clock_ns)
+            sequences, count = queue.columns.release(token.sequences, token.clock_ns)
             self._released += count
         for sequence in sequences:
             self._let_through(queue.release(sequence))
         for delivery in token.deliveries:
             self.mail.deliver(delivery)
         if queue.touched:
-            _wake_volumes(queue)
-        self._forget_ids()
+            wake_volumes(queue)
+        self._ids.forget(queue.oldest())
 
     def _let_through(self, request: Request) -> None:
         """The program sees what came of a request."""
@@ -247,10 +253,11 @@ class CoordinatedGate:
 
     def request_id(self, sequence: int) -> int | None:
         """See `Gate`."""
-        for known in self._ids:
-            if known.first_sequence <= sequence < known.first_sequence + known.count:
-                return known.first_id + sequence - known.first_sequence
-        raise AssertionError(f"request {sequence} was released before its id was told")
+        return self._ids.of(sequence)
+
+    def request_ids(self, sequences: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """See `Gate`."""
+        return self._ids.of_many(sequences)
 
     def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
         """See `Gate`."""
@@ -336,12 +343,6 @@ class CoordinatedGate:
     def _send(self, batch: wire_pb2.Batch) -> None:
         self._link.send(wire_pb2.WorkerMessage(batch=batch))
 
-    def _forget_ids(self) -> None:
-        oldest = self.queue.oldest()
-        ids = self._ids
-        while ids and ids[0].first_sequence + ids[0].count <= oldest:
-            ids.popleft()
-
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._started_ns
 
@@ -399,7 +400,7 @@ class PlainGate:
         completed, self._completed = self._completed, []
         columns = self.queue.columns
         if columns is not None and columns.completed:
-            columns.release(None, (), self.clock.ns)
+            columns.release(None, self.clock.ns)
         for request in completed:
             self.queue.release(request.sequence)
             assert request.waiter is not None
@@ -409,7 +410,7 @@ class PlainGate:
         for delivery in deliveries:
             self.mail.deliver(delivery)
         if self.queue.touched:
-            _wake_volumes(self.queue)
+            wake_volumes(self.queue)
         self._told_idle = False
         self._collector.checkpoint()
         if self._stuck:
@@ -455,6 +456,10 @@ class PlainGate:
         """See `Gate`."""
         return None
 
+    def request_ids(self, sequences: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """See `Gate`."""
+        return None
+
     def finish(self, outcome: messages_pb2.Outcome, pickled: bytes) -> NoReturn:
         """See `Gate`."""
         while self.queue.active:
@@ -485,7 +490,7 @@ class PlainGate:
         return time.monotonic_ns() - self._started_ns
 
 
-def _wake_volumes(queue: RequestQueue | OfflineQueue) -> None:
+def wake_volumes(queue: RequestQueue | OfflineQueue) -> None:
     """Let volumes go on, in the order in which they began: whichever of their requests were released first."""
     touched, queue.touched = sorted(queue.touched, key=lambda volume: volume.number), {}
     for volume in touched:

@@ -11,23 +11,31 @@ keeps back what it did for longer than `REPORT_NS_MAX`.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from ringtape.engine.gate import WAIT, CoordinatedGate
+from ringtape.engine.gate import WAIT, CoordinatedGate, wake_volumes
+from ringtape.engine.ids import Ids
 from ringtape.engine.requests import Request
 from ringtape.proto import wire_pb2
 from ringtape.proto.framing import FramingError
 
+if TYPE_CHECKING:  # only where a program submits arrays
+    import numpy as np
+    from numpy.typing import NDArray
+
 # A report is sent when it has so many requests and completions, or when its first turn is so long ago.
-REPORT_ROWS = 512
+REPORT_ROWS = 2048
 REPORT_NS_MAX = 20_000_000
 
 
 class LeasedGate(CoordinatedGate):
     """See `Gate`."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(self, *arguments: Any, only_worker: bool) -> None:
+        """Has the run no other worker? Then ids follow each other as its requests do."""
+        super().__init__(*arguments)
+        self._only_worker = only_worker
         # Completed and not released, the oldest first.
         self._completed: deque[Request] = deque()
         # Messages that have come and no checkpoint has delivered.
@@ -35,9 +43,10 @@ class LeasedGate(CoordinatedGate):
         self._report_due_ns = 0
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
-        if self.queue.columns is not None:
-            return False  # a volume's turns are long already, and its completions are no requests that are kept here
-        self.queue.submit()
+        if mode == WAIT:
+            self.queue.hand_over()
+        else:
+            self.queue.submit()
         self._outbox.stamp(self._now_ns())
         self._look()
         if mode == WAIT and not self._wait(deadline_ns):
@@ -51,7 +60,7 @@ class LeasedGate(CoordinatedGate):
         False if only the coordinator knows whether anything can come.
         """
         queue, outbox = self.queue, self._outbox
-        while not self._completed and not self._mail:
+        while not self._completed and not self._mail and not self._by_columns():
             now_ns = self._now_ns()
             if 0 < deadline_ns <= now_ns:
                 return True
@@ -67,6 +76,11 @@ class LeasedGate(CoordinatedGate):
             self._look()
         return True
 
+    def _by_columns(self) -> int:
+        """How many completions of a volume wait to be released."""
+        columns = self.queue.columns
+        return 0 if columns is None else columns.completed
+
     def _look(self) -> None:
         """Take what has completed and what has come."""
         if self._reap() and self._receive() is not None:
@@ -78,8 +92,13 @@ class LeasedGate(CoordinatedGate):
         now_ns = self._now_ns()
         completed, self._completed = self._completed, deque()
         mail, self._mail = self._mail, deque()
+        by_columns = self._by_columns()
         self._outbox.turn(
-            now_ns, deadline_ns=deadline_ns, mode=mode, released=len(completed), delivered=len(mail)
+            now_ns,
+            deadline_ns=deadline_ns,
+            mode=mode,
+            released=len(completed) + by_columns,
+            delivered=len(mail),
         )
         self.clock.set_ns(now_ns)
         if not self._report_due_ns:
@@ -87,11 +106,17 @@ class LeasedGate(CoordinatedGate):
         if self._outbox.rows >= REPORT_ROWS or self._outbox.urgent or now_ns >= self._report_due_ns:
             self._report()
         queue = self.queue
+        if by_columns:
+            assert queue.columns is not None
+            queue.columns.release(None, now_ns)
+            self._released += by_columns
         for request in completed:
             queue.release(request.sequence)
             self._let_through(request)
         for delivery in mail:
             self.mail.deliver(delivery)
+        if queue.touched:
+            wake_volumes(queue)
         self._collector.checkpoint()
 
     def _due_ns(self, now_ns: int) -> int:
@@ -131,11 +156,25 @@ class LeasedGate(CoordinatedGate):
         return True
 
     def request_id(self, sequence: int) -> int | None:
-        """See `Gate`; asks, since ids are given where the requests are reported."""
+        """See `Gate`."""
+        return next(self._ask_for_ids(sequence, 1)).first_id
+
+    def request_ids(self, sequences: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """See `Gate`."""
+        first = int(sequences.min())
+        ids = Ids()
+        ids.add(self._ask_for_ids(first, int(sequences.max()) + 1 - first))
+        return ids.of_many(sequences)
+
+    def _ask_for_ids(self, first: int, count: int) -> Iterator[wire_pb2.IdRange]:
+        """Ask, since ids are given where the requests are reported; but those of an only worker are known."""
+        if self._only_worker:
+            yield wire_pb2.IdRange(first_sequence=first, first_id=first + 1, count=count)
+            return
         batch = self._outbox.take(self._now_ns())
-        batch.id.sequence = sequence
+        batch.ids.first_sequence, batch.ids.count = first, count
         self._send(batch)
         answer = self._wait_for_answer()
-        if answer.WhichOneof("body") != "id":
-            raise FramingError(f"waited for a request's id, got {answer.WhichOneof('body')}")
-        return answer.id.first_id
+        if answer.WhichOneof("body") != "ids":
+            raise FramingError(f"waited for ids, got {answer.WhichOneof('body')}")
+        yield from answer.ids.ranges

@@ -19,6 +19,7 @@ from ringtape.proto.framing import FramingError
 
 if TYPE_CHECKING:
     from ringtape.engine.debugger import Debugger
+    from ringtape.engine.rows import Rows
     from ringtape.engine.volume import Volume
 
 
@@ -57,6 +58,8 @@ class OfflineQueue:
         self.watched: Watched | None = None
         #: Volumes of which a token has released something, to be woken when it has released the rest.
         self.touched: dict[Volume, None] = {}
+        #: Arrays of volumes that are not done, and the sequence number of their first request: the oldest first.
+        self.held: dict[Rows, int] = {}
 
     def find(self, sequence: int) -> Request | None:
         """What is known of a request that is not released."""
@@ -151,5 +154,6 @@ class OfflineQueue:
         request.slot = None
 
     def oldest(self) -> int:
-        """The sequence number of the oldest request not yet released, or the next to be made."""
-        return next(iter(self.outstanding), self.made)
+        """The sequence number of the oldest request whose id may be asked for, or the next to be made."""
+        oldest = next(iter(self.outstanding), self.made)
+        return min(oldest, next(iter(self.held.values()))) if self.held else oldest

@@ -8,10 +8,14 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.sent import SentContents
 from ringtape.proto import messages_pb2, wire_pb2
+
+if TYPE_CHECKING:  # only where requests go by columns
+    from numpy.typing import NDArray
 
 # A batch is sent at the latest when it holds this many requests or completions; bounds a message to some 100 KiB.
 BATCH_ROWS_MAX = 4096
@@ -44,6 +48,8 @@ class Outbox:
         self._completion_digest = array("Q")
         self._request_contents = array("Q")
         self._completion_contents = array("Q")
+        # Rows that were made last: columns, the first and the last; not yet among the columns above.
+        self._rows: tuple[Sequence[NDArray[Any]], int, int] | None = None
         self._notes: list[messages_pb2.Note] = []
         self._note_bytes = 0
         #: Is there something among it that other workers may wait for?
@@ -53,6 +59,7 @@ class Outbox:
 
     def request(self, request: Request, completed: int) -> None:
         """The program made a request when `completed` of the worker's requests had completed."""
+        self._take_rows()
         self._kind.append(request.kind)
         self._flags.append(request.flags)
         self._disk.append(request.disk)
@@ -74,42 +81,53 @@ class Outbox:
         if self.contents is not None:
             self._completion_contents.append(contents)
 
-    def request_columns(
-        self,
-        kinds: bytes,
-        flags: bytes,
-        disks: bytes,
-        offsets: bytes,
-        lengths: bytes,
-        *,
-        digests: Sequence[int],
-        contents: Sequence[int],
-    ) -> None:
-        """As `request`, of many reads and writes: columns as the wire has them."""
+    def request_rows(self, told: Sequence[NDArray[Any]], first: int, last: int) -> None:
+        """As `request`, of many reads and writes: these rows of columns that do not change any more."""
+        if self._rows is not None:
+            if self._rows[0] is told and self._rows[2] == first:
+                first = self._rows[1]
+            else:
+                self._take_rows()
+        self._rows = told, first, last
+
+    def request_digests(self, digests: Sequence[int], contents: Sequence[int]) -> None:
+        """The digests of what the rows told last write, and numbers of contents; rows without are reads."""
+        self._take_rows(writes=len(digests))
+        self._digest.extend(digests)
+        if self.contents is not None:
+            self._request_contents.extend(contents)
+
+    def _take_rows(self, *, writes: int = 0) -> None:
+        """Let the columns have the rows that were told; the digests of the last `writes` follow."""
+        if self._rows is None:
+            return
+        (told, first, last), self._rows = self._rows, None
+        kinds, flags, disks, offsets, lengths = (column[first:last].tobytes() for column in told)
         self._kind += kinds
         self._flags += flags
         self._disk.frombytes(disks)
         self._offset.frombytes(offsets)
         self._length.frombytes(lengths)
         if self.digests:
-            self._digest.extend(digests)
-        if self.contents is not None:
-            self._request_contents.extend(contents)
+            zeros = bytes(8 * (last - first - writes))
+            self._digest.frombytes(zeros)
+            if self.contents is not None:
+                self._request_contents.frombytes(zeros)
 
-    def completion_columns(
-        self, sequences: bytes, results: bytes, *, digests: Sequence[int], contents: Sequence[int]
-    ) -> None:
-        """As `completion`, of many."""
+    def completion_columns(self, sequences: bytes, results: bytes) -> None:
+        """As `completion`, of many; `completion_digests` follows where digests are told."""
         self._sequence.frombytes(sequences)
         self._result.frombytes(results)
-        if self.digests:
-            self._completion_digest.extend(digests)
+
+    def completion_digests(self, digests: Sequence[int], contents: Sequence[int]) -> None:
+        """The digests of what the requests told last have read, and numbers of contents."""
+        self._completion_digest.extend(digests)
         if self.contents is not None:
             self._completion_contents.extend(contents)
 
     def note(self, note: messages_pb2.Note) -> None:
         """The program did something other than a request."""
-        note.after_requests = len(self._kind)
+        note.after_requests = self._made
         self._notes.append(note)
         self._note_bytes += note.ByteSize()
         if note.WhichOneof("what") in ("sent", "barrier"):
@@ -118,19 +136,24 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Is there nothing to tell?"""
-        return not (self._kind or self._sequence or self._notes or self._turns.mode)
+        return not (self._rows or self._kind or self._sequence or self._notes or self._turns.mode)
+
+    @property
+    def _made(self) -> int:
+        rows = self._rows
+        return len(self._kind) if rows is None else len(self._kind) + rows[2] - rows[1]
 
     @property
     def rows(self) -> int:
         """How many requests and completions it holds."""
-        return len(self._kind) + len(self._sequence)
+        return self._made + len(self._sequence)
 
     def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> None:
         """A leased worker released completions on its own: what comes from now on comes after that."""
         handed_over_ns = now_ns if self._handed_over_ns is None else self._handed_over_ns
         self._handed_over_ns = None
         turns = self._turns
-        turns.add(len(self._kind), len(self._notes), len(self._sequence))
+        turns.add(self._made, len(self._notes), len(self._sequence))
         turns.requests_ns.append(handed_over_ns)
         turns.now_ns.append(now_ns)
         turns.deadline_ns.append(deadline_ns)
@@ -142,7 +165,7 @@ class Outbox:
     def full(self) -> bool:
         """Has it grown to where it should be sent?"""
         return (
-            len(self._kind) >= BATCH_ROWS_MAX
+            self._made >= BATCH_ROWS_MAX
             or len(self._sequence) >= BATCH_ROWS_MAX
             or self._note_bytes >= BATCH_NOTE_BYTES_MAX
         )
@@ -154,6 +177,7 @@ class Outbox:
     def take(self, now_ns: int) -> wire_pb2.Batch:
         """Everything gathered, as a batch of this moment; the outbox is empty afterwards."""
         batch = wire_pb2.Batch()
+        self._take_rows()
         if self._turns.mode:
             self._turns.take(batch.turns)
         if self.contents is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ringtape.engine.columns import Columns
     from ringtape.engine.columns_ring import Words
     from ringtape.engine.debugger import Debugger
+    from ringtape.engine.rows import Rows
     from ringtape.engine.volume import Volume
 
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
@@ -108,6 +109,8 @@ class RequestQueue:
         self.columns: Columns | None = None
         #: Volumes of which a token has released something, to be woken when it has released the rest.
         self.touched: dict[Volume, None] = {}
+        #: Arrays of volumes that are not done, and the sequence number of their first request: the oldest first.
+        self.held: dict[Rows, int] = {}
 
     def open_columns(self) -> Columns | None:
         """The way by columns; None where it cannot be had: then each request needs to be looked at by itself."""
@@ -136,9 +139,9 @@ class RequestQueue:
         """The order of a disk; None where this worker keeps none."""
         return self._orders[disk]
 
-    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
+    def put_columns(self, entries: Words) -> None:
         """Queue requests that go by columns on the ring."""
-        self._ring.put_columns(entries, addresses, marks)
+        self._ring.put_columns(entries)
 
     def find(self, sequence: int) -> Request | None:
         """What is known of a request that is not released."""
@@ -308,9 +311,9 @@ class RequestQueue:
         pairs, linked = self._ring.completions()
         finished: list[Request] = []
         if self._ring.taken is not None:
-            (slots, results), self._ring.taken = self._ring.taken, None
+            (numbers, results), self._ring.taken = self._ring.taken, None
             assert self.columns is not None
-            for freed in self.columns.complete(slots, results):
+            for freed in self.columns.complete(numbers, results):
                 self._start(freed)
         for sequence, result in pairs:
             request = self._in_kernel[sequence]
@@ -397,6 +400,6 @@ class RequestQueue:
             self.buffers.give_back(slot)
 
     def oldest(self) -> int:
-        """The sequence number of the oldest request not yet released, or the next to be made."""
+        """The sequence number of the oldest request whose id may be asked for, or the next to be made."""
         oldest = next(iter(self.outstanding), self.made)
-        return oldest if self.columns is None else min(oldest, self.columns.oldest())
+        return min(oldest, next(iter(self.held.values()))) if self.held else oldest

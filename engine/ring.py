@@ -19,10 +19,7 @@ from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
 if TYPE_CHECKING:  # only where requests go by columns
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ringtape.engine.columns_ring import ColumnsRing, Slots, Words
+    from ringtape.engine.columns_ring import ColumnsRing, Integers, Words
 
 # Of the submission ring; the smaller ones where RLIMIT_MEMLOCK leaves an unprivileged user no room for the first.
 ENTRIES = (512, 128, 32)
@@ -62,8 +59,8 @@ class Ring:
         self._columns: ColumnsRing | None = None
         # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
         self._by_columns = 0
-        #: Of what was put by columns, the slots and results that `completions` took last; None for none.
-        self.taken: tuple[Slots, NDArray[np.int32]] | None = None
+        #: Of what was put by columns, the numbers and results that `completions` took last; None for none.
+        self.taken: tuple[Integers, Integers] | None = None
 
     def _set_up(self) -> str:
         refusal = OSError(errno.EINVAL, "no set of flags was taken")
@@ -142,8 +139,8 @@ class Ring:
             self._columns = open_columns(self._ring, self.entries, self._flags)
         return self._columns
 
-    def put_columns(self, entries: Words, addresses: Words, marks: Words) -> None:
-        """Queue requests by columns: entries without addresses and user data, and these."""
+    def put_columns(self, entries: Words) -> None:
+        """Queue requests by columns: entries, whose user data are marked."""
         assert self._columns is not None
         self._by_columns += len(entries)
         done = 0
@@ -151,7 +148,7 @@ class Ring:
             if self.unsubmitted >= self.entries:
                 self.submit()
             last = min(len(entries), done + self.entries - self.unsubmitted)
-            self._columns.put(entries[done:last], addresses[done:last], marks[done:last], self.unsubmitted)
+            self._columns.put(entries[done:last], self.unsubmitted)
             self.unsubmitted += last - done
             done = last
 
@@ -262,10 +259,10 @@ class Ring:
         return pairs, linked
 
     def _completions_by_columns(self, columns: ColumnsRing) -> tuple[list[tuple[int, int]], bool]:
-        slots, results, others = columns.take()
-        if len(slots):
-            self._by_columns -= len(slots)
-            self.taken = slots, results
+        numbers, results, others = columns.take()
+        if len(numbers):
+            self._by_columns -= len(numbers)
+            self.taken = numbers, results
         linked = False
         pairs: list[tuple[int, int]] = []
         for data, result, flags in others:

@@ -20,6 +20,11 @@ REQUEST = np.dtype([("kind", "u1"), ("disk", "u2"), ("offset", "u8"), ("length",
 #: What comes back: a row for each request, in the order given. `id` is 0 in a plain run.
 RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency_ns", "i8")])
 
+#: Columns of `Rows.words`. Until a result is given to the program, the last is when it was released.
+ID_NUMBER, SEQUENCE_NUMBER, RESULT_NUMBER, TIME_NUMBER = range(4)
+#: Status of a row that went by columns and was released, and of one that goes alone; 0 is any other.
+RELEASED, ALONE = 1, 2
+
 _OPTIONAL = ("time_ns", "flags")
 _LARGEST = np.iinfo(np.int64).max
 # Odd, so that it can be divided out again.
@@ -68,9 +73,37 @@ class Rows:
         #: The results again, a row of four words each.
         self.words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
         self.left = self.count
+        self.status = np.zeros(self.count, np.uint8)
+        #: What the clock read when each was made.
+        self.issued_ns = np.zeros(self.count, np.int64)
         self.data, data_place = self._laid_out(Kind.WRITE, data, "data", writable=False)
         self.into, into_place = self._laid_out(Kind.READ, into, "into", writable=True)
         self.place = data_place + into_place
+
+    def take_reads(self, places: NDArray[np.int64], memory: NDArray[np.uint8], mask: int) -> None:
+        """Copy what these rows have read, if they are reads, from their memory to the caller's."""
+        assert self.into is not None
+        results = self.words[places, RESULT_NUMBER]
+        reads = (self.kind[places] == Kind.READ) & (results > 0)
+        if not reads.all():
+            places, results = places[reads], results[reads]
+        if not len(places):
+            return
+        slots, starts = (places + self.base) & mask, self.place[places]
+        length = int(self.length[places[0]])
+        if (results == length).all() and not (starts % length).any() and len(self.into) % length == 0:
+            pieces = np.frombuffer(self.into, np.uint8).reshape(-1, length)
+            pieces[starts // length] = memory[slots, :length]
+            return
+        target = np.frombuffer(self.into, np.uint8)
+        for start, result, slot in zip(starts.tolist(), results.tolist(), slots.tolist(), strict=True):
+            target[start : start + result] = memory[slot, :result]
+
+    def finish(self, ids: NDArray[np.int64] | None) -> None:
+        """All rows have been released: the results can be given to the program. `ids` is None in a plain run."""
+        self.words[:, TIME_NUMBER] -= self.issued_ns
+        if ids is not None:
+            self.words[:, ID_NUMBER] = ids
 
     def _laid_out(
         self, kind: Kind, buffer: Any, name: str, *, writable: bool

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.engine.chunks import Chunk, Way, data_of_row
-from ringtape.engine.columns import ISSUED_NS, KIND, LENGTH, PLACE, RESULT, ROW, SEQUENCE, Columns, Integers
-from ringtape.engine.columns_ring import Slots
+from ringtape.engine.columns import Columns
 from ringtape.engine.gate import WAIT, Gate
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
-from ringtape.engine.rows import RowDisk, Rows
+from ringtape.engine.rows import ALONE, RESULT_NUMBER, SEQUENCE_NUMBER, TIME_NUMBER, RowDisk, Rows
 
 DEPTH_MAX = 1 << 16
 
@@ -55,7 +54,8 @@ class Volume:
         self._depth = _checked_depth(depth)
         self._on_results = on_results
         self._results: Results | None = None
-        self._arrays: deque[Rows] = deque()
+        #: Those that are not done, the oldest first.
+        self.arrays: deque[Rows] = deque()
         self._made_rows = 0
         self._next = 0  # row of the last array
         self._unreleased = 0
@@ -116,13 +116,15 @@ class Volume:
         """Make requests, ask for arrays, give results; False at the end."""
         while True:
             self._refill()
-            while self._arrays and not self._arrays[0].left:
-                done = self._arrays.popleft()
+            while self.arrays and not self.arrays[0].left:
+                done = self.arrays.popleft()
+                done.finish(self._gate.request_ids(done.words[:, SEQUENCE_NUMBER]) if done.count else None)
+                self._gate.queue.held.pop(done, None)
                 self._results = done.results
                 if self._on_results is not None:
                     self._on_results(done.results)
             if not self._wants_array():
-                return bool(self._arrays)
+                return bool(self.arrays)
             assert self._source is not None
             try:
                 requests = next(self._source)
@@ -132,7 +134,7 @@ class Volume:
             self._add(Rows(requests, self._disks, base=self._made_rows))
 
     def _add(self, rows: Rows) -> None:
-        self._arrays.append(rows)
+        self.arrays.append(rows)
         self._made_rows += rows.count
         self._next = 0
         self._chunk = None
@@ -140,13 +142,15 @@ class Volume:
     def _wants_array(self) -> bool:
         if self._source is None or self._unreleased >= self._depth:
             return False
-        return not self._arrays or self._next == self._arrays[-1].count
+        return not self.arrays or self._next == self.arrays[-1].count
 
     def _wants_program(self) -> bool:
-        return self._wants_array() or not self._arrays or not self._arrays[0].left
+        return self._wants_array() or not self.arrays or not self.arrays[0].left
 
     def _close(self) -> None:
         self._closed = True
+        for rows in self.arrays:
+            self._gate.queue.held.pop(rows, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -173,9 +177,9 @@ class Volume:
 
     def _due_ns(self) -> int:
         """When the next row may be made, if it is too early for it and for nothing else; else 0."""
-        if not self._arrays or self._unreleased >= self._depth:
+        if not self.arrays or self._unreleased >= self._depth:
             return 0
-        rows = self._arrays[-1]
+        rows = self.arrays[-1]
         if rows.time_ns is None or self._next >= rows.count:
             return 0
         return self._began_ns + int(rows.time_ns[self._next])
@@ -196,9 +200,9 @@ class Volume:
 
     def _refill(self) -> None:
         """Make as many requests as may be under way."""
-        if not self._arrays:
+        if not self.arrays:
             return
-        rows = self._arrays[-1]
+        rows = self.arrays[-1]
         first = self._next
         last = min(rows.count, first + self._depth - self._unreleased)
         if rows.time_ns is not None and first < last:
@@ -206,6 +210,8 @@ class Volume:
             last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
         if first >= last:
             return
+        if first == 0:
+            self._gate.queue.held[rows] = self._gate.queue.made
         self._next = last
         self._unreleased += last - first
         self.submitted += last - first
@@ -229,21 +235,8 @@ class Volume:
         way = self._way
         assert way is not None
         longest = rows.length[first : first + 4096][rows.kind[first : first + 4096] <= Kind.WRITE]
-        columns.make_room(self._depth, int(longest.max()) if len(longest) else 1)
-        return Chunk(
-            rows,
-            first,
-            Way(
-                way.files,
-                way.file_flag,
-                columns.registered,
-                way.by_columns,
-                way.ordered,
-                columns.slot_bytes,
-                self.worker,
-            ),
-            columns.in_flight(),
-        )
+        block = columns.make_room(self._depth, int(longest.max()) if len(longest) else 1)
+        return Chunk(rows, first, way, columns, block)
 
     def _issue_run(self, rows: Rows, chunk: Chunk, first: int, stop: int, columns: Columns) -> int:
         """Make rows that go in the same way, from `first` on; returns the first that was not made."""
@@ -252,22 +245,25 @@ class Volume:
         if alone is not None:
             alone = ~alone
         if chunk.previous is not None:
-            oldest = min(columns.oldest_row(), rows.base + first)
-            waits = chunk.previous[begin:end] >= oldest
-            alone = waits if alone is None else alone | waits
+            waits = chunk.previous[begin:end] >= columns.oldest_row_at_least
+            if waits.any():
+                waits = chunk.previous[begin:end] >= min(columns.oldest_row(), rows.base + first)
+                alone = waits if alone is None else alone | waits
         conflicts = columns.conflicts(chunk, begin, end)
         if conflicts is not None:
             alone = conflicts if alone is None else alone | conflicts
         run = end - begin
         if alone is not None and alone.any():
             run = int(np.argmax(alone))
-        run = min(run, columns.room)
+        ones = 1
         if run:
-            columns.issue(chunk, begin, begin + run, self._gate.clock.ns)
-            return first + run
-        # One that goes alone; more of them, as far as they follow each other.
-        ones = end - begin if alone is None or alone.all() else int(np.argmin(alone))
-        ones = max(ones, 1)
+            run = min(run, columns.room(rows.base + first))
+            if run > 0:
+                columns.issue(chunk, begin, begin + run, self._gate.clock.ns)
+                return first + run
+        elif alone is not None:
+            # More that go alone, as far as they follow each other.
+            ones = end - begin if alone.all() else int(np.argmin(alone))
         for row in range(first, first + ones):
             self._issue_one(rows, row)
         return first + ones
@@ -277,7 +273,11 @@ class Volume:
         kind, length = Kind(int(rows.kind[row])), int(rows.length[row])
         request = Request(kind, int(rows.disk[row]), int(rows.offset[row]), length, int(rows.flags[row]))
         request.task = self.task
-        request.waiter = _OneByOne(self, rows, row, self._gate.clock.ns)
+        request.waiter = _OneByOne(self, rows, row)
+        rows.status[row], rows.issued_ns[row] = ALONE, self._gate.clock.ns
+        rows.words[row, SEQUENCE_NUMBER] = queue.made
+        if self._columns is not None:
+            self._columns.skip(rows.base + row)
         data = None
         if kind is Kind.WRITE:
             place = int(rows.place[row])
@@ -286,88 +286,38 @@ class Volume:
 
     # ---- what comes back
 
-    def released_one(self, request: Request, rows: Rows, row: int, issued_ns: int) -> None:
+    def released_one(self, request: Request, rows: Rows, row: int) -> None:
         """A token released a request that was made alone."""
         if self._closed:
             return
-        number = self._gate.request_id(request.sequence) or 0
-        latency_ns = self._gate.clock.ns - issued_ns
-        rows.results[row] = (number, request.sequence, request.result, latency_ns)
+        rows.words[row, RESULT_NUMBER], rows.words[row, TIME_NUMBER] = request.result, self._gate.clock.ns
         if rows.into is not None and request.kind is Kind.READ and request.result > 0:
             data = data_of(request)
             assert data is not None
             place = int(rows.place[row])
             rows.into[place : place + request.result] = data
         rows.left -= 1
-        self._unreleased -= 1
-        self._gate.queue.touched[self] = None
+        self.released_columns(1)
 
-    def released_columns(
-        self, known: Integers, ids: Integers, now_ns: int, memory: NDArray[np.uint8], slots: Slots
-    ) -> None:
-        """A token released requests that went by columns."""
+    def released_columns(self, count: int) -> None:
+        """A token released so many requests that went by columns; their arrays know."""
         if self._closed:
             return
-        self._unreleased -= len(known)
-        for rows in self._arrays:
-            numbers = known[:, ROW] - rows.base
-            if len(self._arrays) > 1:
-                here = (numbers >= 0) & (numbers < rows.count)
-                self._take(rows, numbers[here], known[here], ids[here], now_ns, memory, slots[here])
-            else:
-                self._take(rows, numbers, known, ids, now_ns, memory, slots)
+        self._unreleased -= count
         self._gate.queue.touched[self] = None
-
-    def _take(
-        self,
-        rows: Rows,
-        numbers: Integers,
-        known: Integers,
-        ids: Integers,
-        now_ns: int,
-        memory: NDArray[np.uint8],
-        slots: Slots,
-    ) -> None:
-        # The four fields of a result.
-        came = np.empty((len(numbers), 4), np.int64)
-        came[:, 0], came[:, 1], came[:, 2] = ids, known[:, SEQUENCE], known[:, RESULT]
-        np.subtract(now_ns, known[:, ISSUED_NS], out=came[:, 3])
-        rows.words[numbers] = came
-        rows.left -= len(numbers)
-        if rows.into is not None:
-            _copy_reads(rows.into, known, memory, slots)
 
 
 class _OneByOne:
     """Told of the release of one row that was made alone."""
 
-    __slots__ = ("_issued_ns", "_row", "_rows", "_volume")
+    __slots__ = ("_row", "_rows", "_volume")
 
-    def __init__(self, volume: Volume, rows: Rows, row: int, issued_ns: int) -> None:
-        self._volume, self._rows, self._row, self._issued_ns = volume, rows, row, issued_ns
+    def __init__(self, volume: Volume, rows: Rows, row: int) -> None:
+        self._volume, self._rows, self._row = volume, rows, row
 
     def released(self, request: Request) -> None:
         """A token let this request through."""
-        self._volume.released_one(request, self._rows, self._row, self._issued_ns)
-
-
-def _copy_reads(into: memoryview, known: Integers, memory: NDArray[np.uint8], slots: Slots) -> None:
-    reads = (known[:, KIND] == Kind.READ) & (known[:, RESULT] > 0)
-    if not reads.all():
-        known, slots = known[reads], slots[reads]
-    if not len(known):
-        return
-    length = int(known[0, LENGTH])
-    even = (known[:, RESULT] == length).all() and not (known[:, PLACE] % length).any()
-    if even and len(into) % length == 0:
-        pieces = np.frombuffer(into, np.uint8).reshape(-1, length)
-        pieces[known[:, PLACE] // length] = memory[slots, :length]
-        return
-    target = np.frombuffer(into, np.uint8)
-    for place, result, slot in zip(
-        known[:, PLACE].tolist(), known[:, RESULT].tolist(), slots.tolist(), strict=True
-    ):
-        target[place : place + result] = memory[slot, :result]
+        self._volume.released_one(request, self._rows, self._row)
 
 
 def _checked_depth(depth: Any) -> int:
@@ -393,9 +343,7 @@ def _fast_path(gate: Gate, volume: Volume) -> tuple[Columns | None, Way | None]:
         # -1 is a disk that this worker does not use, and no row names.
         np.array(files, np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF),
         file_flag,
-        registered=False,
         by_columns=~np.array(queue.shared, np.bool_),
         ordered=queue.ordered,
-        longest=0,
         worker=volume.worker,
     )

@@ -131,7 +131,7 @@ def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
     elif start.leased:
         from ringtape.engine.lease import LeasedGate
 
-        gate = LeasedGate(link, queue, outbox, clock, stack, mail)
+        gate = LeasedGate(link, queue, outbox, clock, stack, mail, only_worker=start.workers == 1)
     else:
         gate = CoordinatedGate(link, queue, outbox, clock, stack, mail)
     if queue.debugger is not None and isinstance(gate, CoordinatedGate):

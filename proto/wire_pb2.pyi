@@ -87,7 +87,7 @@ class Touched(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., completed: _Optional[bool] = ..., result: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "id", "turns", "oldest", "contents")
+    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "ids", "turns", "oldest", "contents")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
@@ -96,7 +96,7 @@ class Batch(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
-    ID_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     OLDEST_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
@@ -108,11 +108,11 @@ class Batch(_message.Message):
     checkpoint: Checkpoint
     capture: CaptureAsk
     finish: Finish
-    id: IdAsk
+    ids: IdsAsk
     turns: Turns
     oldest: int
     contents: NewContents
-    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., id: _Optional[_Union[IdAsk, _Mapping]] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., oldest: _Optional[int] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., ids: _Optional[_Union[IdsAsk, _Mapping]] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., oldest: _Optional[int] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
 
 class Turns(_message.Message):
     __slots__ = ("requests", "notes", "completions", "requests_ns", "completions_ns", "clock_ns", "deadline_ns", "mode", "released", "delivered")
@@ -138,11 +138,13 @@ class Turns(_message.Message):
     delivered: bytes
     def __init__(self, requests: _Optional[bytes] = ..., notes: _Optional[bytes] = ..., completions: _Optional[bytes] = ..., requests_ns: _Optional[bytes] = ..., completions_ns: _Optional[bytes] = ..., clock_ns: _Optional[bytes] = ..., deadline_ns: _Optional[bytes] = ..., mode: _Optional[bytes] = ..., released: _Optional[bytes] = ..., delivered: _Optional[bytes] = ...) -> None: ...
 
-class IdAsk(_message.Message):
-    __slots__ = ("sequence",)
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
-    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+class IdsAsk(_message.Message):
+    __slots__ = ("first_sequence", "count")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    count: int
+    def __init__(self, first_sequence: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class NewContents(_message.Message):
     __slots__ = ("length", "list", "digest")
@@ -201,7 +203,7 @@ class DataAnswer(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "id", "mail", "data")
+    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "ids", "mail", "data")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
@@ -210,7 +212,7 @@ class CoordinatorMessage(_message.Message):
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
-    ID_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
     MAIL_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     start: Start
@@ -221,10 +223,10 @@ class CoordinatorMessage(_message.Message):
     faults: Faults
     kept: Kept
     given: Given
-    id: IdRange
+    ids: Ids
     mail: Mail
     data: DataAsk
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., id: _Optional[_Union[IdRange, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched", "leased")
@@ -413,6 +415,12 @@ class IdRange(_message.Message):
     first_id: int
     count: int
     def __init__(self, first_sequence: _Optional[int] = ..., first_id: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Ids(_message.Message):
+    __slots__ = ("ranges",)
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    ranges: _containers.RepeatedCompositeFieldContainer[IdRange]
+    def __init__(self, ranges: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ...) -> None: ...
 
 class CaptureAnswer(_message.Message):
     __slots__ = ("call", "recorded")
