@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, MARK, USER_DATA, WORDS, Words
 from ringtape.engine.columns_ring import OFFSET as ENTRY_OFFSET
 from ringtape.engine.requests import FLAG_FUA, Kind
-from ringtape.engine.rows import SEQUENCE_NUMBER, Rows, pattern_words
+from ringtape.engine.rows import SEQUENCE_NUMBER, Rows, pattern, pattern_firsts, pattern_words
 
 if TYPE_CHECKING:
     from ringtape.engine.columns import Block, Columns, Flags, Integers
@@ -65,7 +65,9 @@ class Chunk:
         lengths = np.unique(self.length)
         self._one_length = int(lengths[0]) if len(lengths) == 1 else 0
         self._only_writes = bool((self.kind == Kind.WRITE).all())
+        # The sequence number of the first row as the last ones had theirs, and the first words of the pattern.
         self._shift = -1
+        self._firsts: NDArray[np.uint64] = np.empty(0, np.uint64)
         numbers = np.arange(rows.base + first, rows.base + last)
         self.entries = _entries(self, flags, numbers, way, block, registered=columns.registered)
         #: Of each row the last before it, by columns, that it may conflict with; None where nothing can.
@@ -84,6 +86,9 @@ class Chunk:
             self.rows.words[place + first : place + self.count, SEQUENCE_NUMBER] = np.arange(
                 sequence, sequence + self.count - first
             )
+            if self.writes and self.rows.data is None:
+                sequences = np.arange(self._shift, self._shift + self.count)
+                self._firsts = pattern_firsts(self._worker, sequences, self.offset)
 
     def fill(self, block: Block, first: int, last: int) -> None:
         """Put the data of the writes among the rows into their memory."""
@@ -97,33 +102,28 @@ class Chunk:
         """As `fill`, of rows whose memory is in one piece, from slot `start` on."""
         rows, place, length = self.rows, self.first + first, self._one_length
         end = start + last - first
-        sequences = rows.words[place : place + last - first, SEQUENCE_NUMBER]
-        offsets = self.offset[first:last]
-        if rows.data is None and length and self._only_writes:
-            pattern_words(self._worker, sequences, offsets, length, block.words[start:end, : length // 8])
-            return
-        writes = np.flatnonzero(self.kind[first:last] == Kind.WRITE)
         if rows.data is None and length:
-            block.words[start + writes, : length // 8] = pattern_words(
-                self._worker, sequences[writes], offsets[writes], length
-            )
+            firsts = self._firsts[first:last]
+            if self._only_writes:
+                pattern_words(firsts, length, block.words[start:end, : length // 8])
+            else:
+                writes = np.flatnonzero(self.kind[first:last] == Kind.WRITE)
+                block.words[start + writes, : length // 8] = pattern_words(firsts[writes], length)
             return
-        places = rows.place[place : place + last - first]
-        for write in writes.tolist():
-            size = int(self.length[first + write])
-            data = data_of_row(
-                rows, self._worker, int(sequences[write]), int(offsets[write]), size, int(places[write])
-            )
+        sequences = rows.words[place : place + last - first, SEQUENCE_NUMBER]
+        for write in np.flatnonzero(self.kind[first:last] == Kind.WRITE).tolist():
+            size, row = int(self.length[first + write]), place + write
+            data = data_of_row(rows, self._worker, row, int(sequences[write]))
             block.bytes[start + write, :size] = np.frombuffer(data, np.uint8)
 
 
-def data_of_row(
-    rows: Rows, worker: int, sequence: int, offset: int, length: int, place: int
-) -> memoryview | bytes:
+def data_of_row(rows: Rows, worker: int, row: int, sequence: int) -> memoryview | bytes:
     """What one write writes."""
+    length = int(rows.length[row])
     if rows.data is not None:
+        place = int(rows.place[row])
         return rows.data[place : place + length]
-    return pattern_words(worker, np.array([sequence]), np.array([offset]), length).tobytes()
+    return pattern(worker, sequence, int(rows.offset[row]), length)
 
 
 def _entries(

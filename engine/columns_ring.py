@@ -105,9 +105,7 @@ class ColumnsRing:
             return numbers, results, []
         others = [
             (int(data), int(result[0]), int(result[1]))
-            for data, result in zip(
-                taken[~ours, 0], taken.view(np.int32)[~ours, 2:4].tolist(), strict=True
-            )
+            for data, result in zip(taken[~ours, 0], taken.view(np.int32)[~ours, 2:4].tolist(), strict=True)
         ]
         return numbers[ours], results[ours], others
 

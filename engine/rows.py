@@ -223,17 +223,20 @@ def _refuse(text: str) -> NoReturn:
 # ---- the pattern
 
 
+def pattern_firsts(
+    worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Of each write, the first 64-bit word of its pattern."""
+    stamps = (sequences.astype(np.uint64) | np.uint64(worker << _WORKER_SHIFT)) * np.uint64(_FACTOR)
+    firsts: NDArray[np.uint64] = stamps + (offsets.astype(np.uint64) >> np.uint64(3))
+    return firsts
+
+
 def pattern_words(
-    worker: int,
-    sequences: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    length: int,
-    out: NDArray[np.uint64] | None = None,
+    firsts: NDArray[np.uint64], length: int, out: NDArray[np.uint64] | None = None
 ) -> NDArray[np.uint64]:
     """A row for each write: the 64-bit words of its `length` bytes; put into `out` if that is given."""
-    stamps = (sequences.astype(np.uint64) | np.uint64(worker << _WORKER_SHIFT)) * np.uint64(_FACTOR)
-    firsts = stamps + (offsets.astype(np.uint64) >> np.uint64(3))
-    words: NDArray[np.uint64] = np.add(firsts[:, None], _steps(length // 8), out=out)
+    words: NDArray[np.uint64] = np.add(_steps(length // 8), firsts[:, None], out=out)
     return words
 
 
@@ -250,7 +253,7 @@ def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
     """
     if offset % 8 or length % 8:
         raise ValueError(f"offset {offset} and length {length} must be multiples of 8")
-    return pattern_words(worker, np.array([sequence]), np.array([offset]), length).tobytes()
+    return pattern_words(pattern_firsts(worker, np.array([sequence]), np.array([offset])), length).tobytes()
 
 
 def pattern_of(data: Any, offset: int) -> tuple[int, int] | None:

@@ -280,8 +280,7 @@ class Volume:
             self._columns.skip(rows.base + row)
         data = None
         if kind is Kind.WRITE:
-            place = int(rows.place[row])
-            data = data_of_row(rows, self.worker, queue.made, request.offset, length, place)
+            data = data_of_row(rows, self.worker, row, queue.made)
         queue.issue(request, data)
 
     # ---- what comes back

@@ -118,14 +118,16 @@ loads = st.builds(
 
 @slow(6)
 @given(
-    program=st.sampled_from([volumes.run, volumes.run_blocking]), work=st.lists(loads, min_size=1, max_size=3)
+    program=st.sampled_from([volumes.run, volumes.run_blocking]),
+    work=st.lists(loads, min_size=1, max_size=3),
+    strict=st.booleans(),
 )
 def test_what_is_read_is_what_was_written_and_a_replay_sees_the_same(
-    tmp_path_factory: pytest.TempPathFactory, program: Program, work: list[Load]
+    tmp_path_factory: pytest.TempPathFactory, program: Program, work: list[Load], strict: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("volume")
     works = [Work(tuple(work), ordinary=20)]
-    recorded = record_and_replay(program, folder, works)
+    recorded = record_and_replay(program, folder, works, strict=strict)
     check_against_model(folder / "run.tape", own_data(works))
     parts = recorded.returns[0] if program is volumes.run else recorded.returns[0][0]
     for load, seen in zip(work, parts if program is volumes.run else [parts] * len(work), strict=False):
@@ -193,6 +195,23 @@ def test_shared_disks_and_several_workers(tmp_path: Path) -> None:
     works = [MIXED, Work((Load(8, 300, kinds=(1, 2), longest=1),), ordinary=5)]
     record_and_replay(volumes.run, tmp_path, works)
     assert check_against_model(tmp_path / "run.tape", own_data(works)) > 100
+
+
+@pytest.mark.parametrize("program", [volumes.run, volumes.run_blocking])
+def test_leased_workers_that_submit(tmp_path: Path, program: Program) -> None:
+    """Each on a disk of its own; ids have to be asked for, for arrays and single rows."""
+    works = [Work(MIXED.loads, ordinary=10), Work((Load(8, 300, kinds=(1, 2), longest=1),), ordinary=5)]
+    given = [
+        Disk(name, tmp_path / f"{name}.img", size=DISK_BYTES, fresh=True, workers=[number])
+        for number, name in enumerate(("a", "b"))
+    ]
+    recorded = record_and_replay(program, tmp_path, works, disks=given, strict=False)
+    with ringtape.open_tape(tmp_path / "run.tape") as tape:
+        assert tape.info()["leased"]
+    check_against_model(tmp_path / "run.tape", own_data(works, 1))
+    if program is volumes.run:
+        for rows in recorded.returns[0][0][0]:
+            rows_agree_with_tape(tmp_path / "run.tape", rows)
 
 
 @pytest.mark.parametrize("data", ["order", "digest", "full"])
