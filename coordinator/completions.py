@@ -49,7 +49,7 @@ class CompletionQueue:
     def first(self, count: int) -> Released:
         """The `count` oldest, left in the queue."""
         end = 8 * count
-        sequences, results, digests, contents = (bytes(column[:end]) for column in self._columns())
+        sequences, results, digests, contents = (_start(column, end) for column in self._columns())
         return Released(count, sequences, results, digests, contents, None)
 
     def chosen(self, order: Sequence[int]) -> Released:
@@ -74,6 +74,11 @@ class CompletionQueue:
 
     def _columns(self) -> tuple[bytearray, bytearray, bytearray, bytearray]:
         return self._sequences, self._results, self._digests, self._contents
+
+
+def _start(column: bytearray, end: int) -> bytes:
+    with memoryview(column) as view:
+        return bytes(view[:end])
 
 
 def order_of_places(places: Sequence[int]) -> list[int]:

@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 
 from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2
 
 _SMALL = 16  # rows; below, `struct` is faster than numpy
@@ -54,6 +55,21 @@ class RunDigest:
         self._workers[worker].token(checkpoint, clock_ns, sequences, results, digests)
         if delivered:
             self._workers[worker].delivered(delivered)
+
+    def turns(
+        self,
+        worker: int,
+        checkpoint: int,
+        turns: Turns,
+        columns: messages_pb2.Requests,
+        first_id: int,
+        released: tuple[bytes, bytes, bytes],
+    ) -> None:
+        """The same as `requests` and `token` for each turn, from that checkpoint on; columns are of all turns.
+
+        `released` are sequences, results and digests, as in `token`.
+        """
+        self._workers[worker].turns(checkpoint, turns, columns, first_id, released)
 
     def note(self, worker: int, note: messages_pb2.Note) -> None:
         """A note, made after the requests given before. What is only for people is left out."""
@@ -114,6 +130,34 @@ class _WorkerDigest:
             digest.update(digests)
         self._token_count += 1
         self._released_count += released
+
+    def turns(
+        self,
+        checkpoint: int,
+        turns: Turns,
+        columns: messages_pb2.Requests,
+        first_id: int,
+        released: tuple[bytes, bytes, bytes],
+    ) -> None:
+        made = turns.requests.cumsum()
+        rows = np.empty((len(turns), 5), dtype="<u8")  # as `_TOKEN` packs them
+        rows[:, 0] = np.arange(checkpoint, checkpoint + len(turns))
+        rows[:, 1] = turns.clock_ns
+        rows[:, 2] = made + self._request_count
+        rows[:, 3] = self._note_count
+        rows[:, 4] = turns.released
+        self._tokens.update(rows.tobytes())
+        if made[-1]:
+            self.requests(columns, int(made[-1]), first_id)
+        for hashed, column in zip(self._released, released, strict=True):
+            hashed.update(column)
+        some = np.flatnonzero(turns.delivered)
+        if len(some):
+            self._any_delivered = True
+            pairs = np.stack((some + (self._token_count + 1), turns.delivered[some]), axis=1)
+            self._delivered.update(pairs.astype("<u8").tobytes())
+        self._token_count += len(turns)
+        self._released_count += int(turns.released.sum())
 
     def delivered(self, count: int) -> None:
         self._any_delivered = True

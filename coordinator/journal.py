@@ -8,6 +8,7 @@ from __future__ import annotations
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.digest import RunDigest
 from ringtape.coordinator.tape.sink import TapeSink
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
 
@@ -54,6 +55,27 @@ class Journal:
             worker, checkpoint, clock_ns, released.sequences, released.results, released.digests, delivered
         )
         self.tape.token(worker, clock_ns, deadline_ns, mode, released.count, released.order, at_ns, delivered)
+
+    def turns(
+        self,
+        worker: int,
+        checkpoint: int,
+        turns: Turns,
+        *,
+        requests: messages_pb2.Requests,
+        completions: messages_pb2.Completions,
+        released: Released,
+    ) -> None:
+        """A worker released on its own, at checkpoints from `checkpoint` on; the columns are of all turns."""
+        self._digest.turns(
+            worker,
+            checkpoint,
+            turns,
+            requests,
+            self.next_id,
+            (released.sequences, released.results, released.digests),
+        )
+        self.tape.turns(worker, turns, requests, completions)
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """A worker's program did something other than a request."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ringtape.coordinator.admission import Admissions
-from ringtape.coordinator.batches import BatchChecker, RequestRows, Turn, add_ids
+from ringtape.coordinator.batches import BatchChecker, NoteOfTurn, RequestRows, TurnRows, add_ids
 from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
@@ -15,6 +15,7 @@ from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import ReleasePolicy
 from ringtape.coordinator.post import Post
+from ringtape.coordinator.tape.slices import slice_completions
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError
 
@@ -28,6 +29,8 @@ class _Recorded:
         self.made = 0
         self.completed = 0
         self.checkpoints = 0
+        #: What its clock reads: that of the last token.
+        self.clock_ns = 0
         self.queue = CompletionQueue()
         self.new_ids: list[wire_pb2.IdRange] = []
         self.waits: wire_pb2.Checkpoint | None = None
@@ -91,47 +94,25 @@ class Recorder:
             while state.ids and state.ids[0].first_sequence + state.ids[0].count <= state.oldest:
                 state.ids.popleft()
             state.oldest = batch.oldest
-        for piece, turn in self._checker.pieces(batch):
-            self._piece(worker, state, piece)
-            if turn is not None:
-                self._take_turn(worker, state, turn)
-
-    def _take_turn(self, worker: int, state: _Recorded, turn: Turn) -> None:
-        """A leased worker has released completions on its own."""
-        if not state.leased or turn.released > len(state.queue) or turn.delivered > state.on_their_way:
-            raise ProtocolError(f"worker {worker} released what it did not have")
-        state.checkpoints += 1
-        state.on_their_way -= turn.delivered
-        released = state.queue.first(turn.released)
-        state.queue.take(released)
-        self._journal.token(
-            worker,
-            state.checkpoints,
-            clock_ns=turn.clock_ns,
-            deadline_ns=turn.deadline_ns,
-            mode=turn.mode,
-            released=released,
-            delivered=turn.delivered,
-            at_ns=turn.clock_ns,
-        )
-
-    def _piece(self, worker: int, state: _Recorded, batch: wire_pb2.Batch) -> None:
-        journal = self._journal
         brought: list[int] = []  # workers that have got something to wake them
-        for act in self._checker.acts(batch):
+        came = 0  # completions of turns
+        checker = self._checker
+        for act in checker.acts_in_turns(batch) if batch.HasField("turns") else checker.acts(batch):
             if isinstance(act, RequestRows):
-                add_ids(state.ids if state.leased else state.new_ids, state.made, journal.next_id, act.count)
-                self._admissions.requests(worker, state.made, act.columns, act.count)
-                state.made += act.count
-                journal.requests(worker, act.columns, act.count, act.at_ns)
+                self._requests(worker, state, act.columns, act.count)
+                self._journal.requests(worker, act.columns, act.count, act.at_ns)
+            elif isinstance(act, TurnRows):
+                self._turns(worker, state, act)
+                came += act.completed
+            elif isinstance(act, NoteOfTurn):
+                brought += self._note(worker, act.note, act.at_ns)
             else:
                 brought += self._note(worker, act, batch.requests_ns or self._now_ns())
-        count = self._checker.completions(batch)
+        count = checker.completions(batch) - came
         if count:
-            journal.completions(worker, batch.completions, count, batch.completions_ns)
-            state.queue.add(batch.completions)
-            state.completed += count
-            self._admissions.completed(worker, batch.completions.sequence)
+            completions = slice_completions(batch.completions, came, None)
+            self._journal.completions(worker, completions, count, batch.completions_ns)
+            self._completed(worker, state, completions, count)
         for admitted, sequences in self._admissions.take():
             message = wire_pb2.CoordinatorMessage(admission=wire_pb2.Admission(sequences=sequences))
             self._send(admitted, message)
@@ -143,6 +124,46 @@ class Recorder:
                 self._send_mail(other, self._workers[other])
         if state.finished or state.waits is not None:
             self._wake_one_if_all_are_stuck()
+
+    def _requests(self, worker: int, state: _Recorded, columns: messages_pb2.Requests, count: int) -> None:
+        """They get the next ids, which the journal has not counted yet."""
+        add_ids(state.ids if state.leased else state.new_ids, state.made, self._journal.next_id, count)
+        self._admissions.requests(worker, state.made, columns, count)
+        state.made += count
+
+    def _completed(
+        self, worker: int, state: _Recorded, columns: messages_pb2.Completions, count: int
+    ) -> None:
+        state.queue.add(columns)
+        state.completed += count
+        self._admissions.completed(worker, columns.sequence)
+
+    def _turns(self, worker: int, state: _Recorded, rows: TurnRows) -> None:
+        """A leased worker has released completions on its own: all at once what would be turn by turn."""
+        turns, queue = rows.turns, state.queue
+        went = turns.released.cumsum()
+        short = went > turns.completions.cumsum() + len(queue)
+        delivered = int(turns.delivered.sum())
+        if not state.leased or short.any() or delivered > state.on_their_way:
+            raise ProtocolError(f"worker {worker} released what it did not have")
+        if int(turns.clock_ns[0]) < state.clock_ns:
+            raise ProtocolError(f"worker {worker} has turned its clock back")
+        state.clock_ns = int(turns.clock_ns[-1])
+        state.on_their_way -= delivered
+        if rows.count:
+            self._requests(worker, state, rows.columns, rows.count)
+        self._completed(worker, state, rows.completions, rows.completed)
+        released = queue.first(int(went[-1]))
+        queue.take(released)
+        self._journal.turns(
+            worker,
+            state.checkpoints + 1,
+            turns,
+            requests=rows.columns,
+            completions=rows.completions,
+            released=released,
+        )
+        state.checkpoints += len(turns)
 
     def _send_mail(self, worker: int, state: _Recorded) -> None:
         """To a worker that does not ask: it takes its messages at its next checkpoint."""
@@ -237,6 +258,7 @@ class Recorder:
         clock_ns = now_ns
         state.queue.take(released)
         state.waits = None
+        state.clock_ns = clock_ns
         self._deadlines.pop(worker, None)
         journal = self._journal
         token = wire_pb2.Token(

@@ -7,6 +7,7 @@ nothing. Nothing here touches a file.
 from collections.abc import Sequence
 from typing import Protocol
 
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
 
@@ -55,6 +56,19 @@ class TapeSink(Protocol):
         `released` completions are released. `order` gives, for each, its place in the worker's queue of completions
         not yet released after those before it were taken out; None is the order in which they completed. `delivered`
         messages are delivered, the oldest of those that had come.
+        """
+
+    def turns(
+        self,
+        worker: int,
+        turns: Turns,
+        requests: messages_pb2.Requests,
+        completions: messages_pb2.Completions,
+    ) -> None:
+        """For each of these turns, at least one: its requests, its completions and its token, at its clock.
+
+        The same as so many calls of `requests`, `completions` and `token`, each where it has rows; the columns have
+        the rows of all of them. Released is in the order of completion.
         """
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
@@ -118,6 +132,18 @@ class NullTape:
     ) -> None:
         """Counts it."""
         self.token_count += 1
+
+    def turns(
+        self,
+        worker: int,
+        turns: Turns,
+        requests: messages_pb2.Requests,
+        completions: messages_pb2.Completions,
+    ) -> None:
+        """Counts what is in them."""
+        self.request_count += int(turns.requests.sum())
+        self.completion_count += int(turns.completions.sum())
+        self.token_count += len(turns)
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """Nothing."""

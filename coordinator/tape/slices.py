@@ -28,7 +28,9 @@ def slice_requests(columns: messages_pb2.Requests, start: int, stop: int) -> mes
 def slice_completions(
     columns: messages_pb2.Completions, start: int, stop: int | None
 ) -> messages_pb2.Completions:
-    """Rows `start` to `stop`, or to the end."""
+    """Rows `start` to `stop`, or to the end; the columns themselves where that is all of them."""
+    if start == 0 and (stop is None or 8 * stop == len(columns.sequence)):
+        return columns
     first, last = 8 * start, None if stop is None else 8 * stop
     return messages_pb2.Completions(
         sequence=columns.sequence[first:last],

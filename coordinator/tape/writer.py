@@ -7,10 +7,7 @@ more than one block, what is in flight and an index of bounded size, and never r
 
 import contextlib
 import errno
-import fcntl
-import io
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, NoReturn, Self, TypeAlias
@@ -21,9 +18,11 @@ from ringtape.coordinator.tape.contents import ContentsBuilder
 from ringtape.coordinator.tape.faults import FaultScan
 from ringtape.coordinator.tape.index import IndexBuilder
 from ringtape.coordinator.tape.ledger import Ledger
+from ringtape.coordinator.tape.opening import open_to_write
 from ringtape.coordinator.tape.packing import Packer
 from ringtape.coordinator.tape.slices import slice_completions, slice_requests
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.coordinator.tape.undo import UndoFrames
 from ringtape.proto import messages_pb2, tape_pb2
 from ringtape.proto.errors import TapeError
@@ -88,7 +87,7 @@ class TapeWriter:
         first_frame = self._encoder.encode(frames.FrameType.HEADER, payload)
         self._begins_with = frames.encode_file_header() + first_frame
         self._made = not os.path.lexists(self._path)
-        self._file = _open(self._path)
+        self._file = open_to_write(self._path)
 
     def begin(self) -> None:
         """Starts the file anew with the header, unless that has happened. From here on the old tape is gone."""
@@ -181,6 +180,59 @@ class TapeWriter:
             self.flush()
         else:
             self._close_full_block()
+
+    def turns(
+        self,
+        worker: int,
+        turns: Turns,
+        requests: messages_pb2.Requests,
+        completions: messages_pb2.Completions,
+    ) -> None:
+        """See TapeSink."""
+        self._check_open()
+        done = made = completed = 0
+        while done < len(turns):
+            left = turns.between(done, len(turns))
+            fit = self._turns_that_fit(left)
+            some = left.between(0, fit or 1)
+            more_made, more_completed = int(some.requests.sum()), int(some.completions.sum())
+            requests_, completions_ = (
+                slice_requests(requests, made, made + more_made),
+                slice_completions(completions, completed, completed + more_completed),
+            )
+            if fit:
+                self._block.add_turns(worker, some, requests_, completions_)
+                self.completion_count += more_completed
+            else:
+                self._turn_by_itself(worker, some, requests_, completions_)
+            done, made, completed = done + len(some), made + more_made, completed + more_completed
+
+    def _turns_that_fit(self, turns: Turns) -> int:
+        """How many of the turns, the first, do not fill the block."""
+        if self._sync == "checkpoint":
+            return 0
+        return self._block.turns_that_fit(turns, rows_max=BLOCK_ROWS_MAX, bytes_max=BLOCK_BYTES_MAX)
+
+    def _turn_by_itself(
+        self,
+        worker: int,
+        turn: Turns,
+        requests: messages_pb2.Requests,
+        completions: messages_pb2.Completions,
+    ) -> None:
+        clock_ns = int(turn.clock_ns[0])
+        self.requests(worker, requests, int(turn.requests[0]), int(turn.requests_ns[0]))
+        self.completions(worker, completions, int(turn.completions[0]), int(turn.completions_ns[0]))
+        self.token(
+            worker,
+            clock_ns,
+            int(turn.deadline_ns[0]),
+            int(turn.mode[0]),
+            int(turn.released[0]),
+            None,
+            clock_ns,
+            int(turn.delivered[0]),
+        )
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """See TapeSink. A note that is too long raises TapeError and is not kept; the tape can go on."""
@@ -364,42 +416,3 @@ def _ours(what: str) -> Iterator[None]:
         raise TapeError(f"{what} would be more than a tape may hold: {problem}") from None
     except frames.Problem as problem:
         raise AssertionError(f"{what} does not hold together: {problem}") from problem
-
-
-def _open(path: str) -> io.FileIO:
-    """The file, locked and ours to start anew. TapeError says why not."""
-    try:
-        # Before it is opened: opening a pipe waits for its other end, opening a device may have effects.
-        with contextlib.suppress(FileNotFoundError):
-            _check_kind(path, os.stat(path).st_mode)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        parent = os.path.dirname(path) or "."
-        if isinstance(error, FileNotFoundError) and not os.path.isdir(parent):
-            raise TapeError(f"cannot write the tape {path}: there is no folder {parent}") from None
-        raise TapeError(f"cannot write the tape {path}: {os.strerror(error.errno or errno.EIO)}") from None
-    file = io.FileIO(fd, "r+")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(fd)
-        _check_kind(path, status.st_mode)
-        holds_something = stat.S_ISREG(status.st_mode) and status.st_size
-        if holds_something and os.pread(fd, len(frames.MAGIC), 0) != frames.MAGIC:
-            raise TapeError(f"cannot write the tape {path}: it exists and is not a tape")
-    except BlockingIOError:
-        file.close()
-        raise TapeError(f"cannot write the tape {path}: another run is writing or reading it") from None
-    except OSError as error:
-        file.close()
-        raise TapeError(f"cannot write the tape {path}: {os.strerror(error.errno or errno.EIO)}") from None
-    except TapeError:
-        file.close()
-        raise
-    return file
-
-
-def _check_kind(path: str, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise TapeError(f"cannot write the tape {path}: it is a folder")
-    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
-        raise TapeError(f"cannot write the tape {path}: it is a device, a pipe or a socket, not a file")
