@@ -151,6 +151,14 @@ OverlapOption = Annotated[
         help="Overlapping requests of a worker go to the disk in the order in which they were made, or race.",
     ),
 ]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Let every worker wait for the coordinator at every checkpoint. Else one that uses no shared disk goes on "
+        "by itself and reports.",
+    ),
+]
 DataOption = Annotated[
     Data,
     typer.Option(
@@ -226,14 +234,7 @@ def record(
     ] = TapeSync.NONE,
     data: DataOption = Data.DIGEST,
     overlap: OverlapOption = Overlap.ORDER,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict/--no-strict",
-            help="Let every worker wait for every release token; or let those that use no shared disk go on by "
-            "themselves, and report.",
-        ),
-    ] = True,
+    strict: StrictOption = False,
     json: JsonOption = False,
 ) -> int:
     """Run a program and put everything that reaches it on a tape.
@@ -337,6 +338,7 @@ def replay(
             help="Replay under the conditions of the N-th replay of [bold]ringtape check[/].",
         ),
     ] = None,
+    strict: StrictOption = False,
     json: JsonOption = False,
 ) -> int:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -367,6 +369,7 @@ def replay(
             watch=watch or (),
             on_watched=watched_lines(json=json) if watch else None,
             disturb=disturb,
+            strict=strict,
             console=shown,
         )
 

@@ -21,6 +21,7 @@ from ringtape.conducting import (
     run_and_seal,
     supervisor_of,
 )
+from ringtape.coordinator.ahead import LookAhead, may_look_ahead
 from ringtape.coordinator.difference import explain
 from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.journal import Journal
@@ -64,6 +65,7 @@ def replay(
     watch: Iterable[str] = (),
     on_watched: Callable[[WatchedRequest], None] | None = None,
     disturb: int | None = None,
+    strict: bool = False,
     console: Console | None = None,
 ) -> Result:
     """Run the program of a tape again and let it see exactly what it saw in the recording.
@@ -88,6 +90,8 @@ def replay(
         on_watched: called with each request that touches a watched range, in the order of their ids, with the
             range's digest before and after it.
         disturb: replay under the conditions that the replay of this number has in a `check`.
+        strict: let each worker ask at each checkpoint. Else workers on disks of their own are told ahead what is to
+            come, and ask only where it does not: the replay sees and finds the same, sooner.
         console: for those who show runs on a terminal.
 
     Returns:
@@ -125,6 +129,7 @@ def replay(
             interruptible(),
             terminal_for_workers(breaks) as debugger_lock,
             _disks_again(reader, disks, offline=offline, force=force, on_copy=on_copy) as headers,
+            contextlib.ExitStack() as again,
         ):
             if output is not None:
                 check_tape_path(output, headers)
@@ -143,17 +148,34 @@ def replay(
             level = recorded.data
             if level == messages_pb2.DATA_LEVEL_FULL and (offline or output is None):
                 level = messages_pb2.DATA_LEVEL_DIGEST  # the workers' data is not needed again
-            replayer = (OfflineReplayer if offline else Replayer)(
-                reader,
-                journal,
-                checker_of(len(headers), recorded.workers, level),
-                shared=() if offline else setting.shared,
-                stall_ns=stall_ns,
-                on_log=log_of(console),
-                inspection=inspection,
+            leased = [False] * recorded.workers
+            if not (offline or inspection or breaks or conditions or output is not None) and may_look_ahead(
+                reader
+            ):
+                leased = setting.leased(strict=strict)
+            ahead = LookAhead(again.enter_context(TapeReader.open(tape)), leased) if any(leased) else None
+            checker = checker_of(len(headers), recorded.workers, level)
+            log = log_of(console)
+            replayer = (
+                OfflineReplayer(
+                    reader, journal, checker, stall_ns=stall_ns, on_log=log, inspection=inspection
+                )
+                if offline
+                else Replayer(
+                    reader,
+                    journal,
+                    checker,
+                    shared=setting.shared,
+                    stall_ns=stall_ns,
+                    on_log=log,
+                    inspection=inspection,
+                    ahead=ahead,
+                )
             )
             faults = None if offline else Faults.of_tape(reader)
-            starts = setting.starts(plain=False, level=level, offline=offline, faults=faults)
+            starts = setting.starts(
+                plain=False, level=level, offline=offline, faults=faults, leased=leased, replay=True
+            )
             for start in starts:
                 if conditions is not None:
                     start.disturbance.CopyFrom(conditions.disturbances[start.worker])

@@ -97,7 +97,7 @@ def record(
     tape_sync: TapeSync = "none",
     data: Data = "digest",
     overlap: Overlap = "order",
-    strict: bool = True,
+    strict: bool = False,
     console: Console | None = None,
 ) -> Result:
     """Run a program and put everything that reaches it on a tape.

@@ -82,6 +82,7 @@ class Setting:
         offline: bool = False,
         faults: Faults | None = None,
         leased: Sequence[bool] = (),
+        replay: bool = False,
     ) -> list[wire_pb2.Start]:
         """The first message to each worker; `faults` says to which more follow at once."""
         shared = [one and not plain for one in self.shared]
@@ -105,6 +106,7 @@ class Setting:
                 faults=faults is not None and faults.has(worker),
                 leased=worker < len(leased) and leased[worker],
                 offline=offline,
+                replay=replay,
             )
             for worker in range(self.workers)
         ]

@@ -50,12 +50,10 @@ class OfflineReplayer(Replayer):
         journal: Journal,
         checker: BatchChecker,
         *,
-        shared: Sequence[bool] = (),
         stall_ns: int,
         on_log: Callable[[int, str], None],
         inspection: Inspection | None = None,
     ) -> None:
-        assert not any(shared), "nothing has to be admitted where there is no disk"
         super().__init__(reader, journal, checker, stall_ns=stall_ns, on_log=on_log, inspection=inspection)
         self._reader = reader
         # By worker and sequence: the lengths of reads that are not released.

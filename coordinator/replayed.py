@@ -37,6 +37,8 @@ class ReplayedWorker:
         self._taken = 0
         self.rows_ahead = 0
         self.waits: wire_pb2.Batch | None = None
+        #: How many checkpoints it has passed on its own, that the tape has not come to.
+        self.passed = 0
         # What the kernel finished this time and no token has released: sequence to result and digest.
         self.completed: dict[int, tuple[int, int]] = {}
         # The same as columns, for the replay's own tape: what is not on it yet, and the sequences of what is.
@@ -91,12 +93,8 @@ class ReplayedWorker:
     def take_requests(self, made: RequestRows, first_id: int) -> None:
         """These requests, which `peek_requests` gave, are the tape's and have the ids from `first_id` on."""
         sequence, count = self.made, made.count
-        self.ids.update(
-            zip(range(sequence, sequence + count), range(first_id, first_id + count), strict=True)
-        )
-        self._kinds.update(zip(range(sequence, sequence + count), made.columns.kind, strict=True))
+        self.passed_requests(made.columns, count, first_id)
         add_ids(self.new_ids, sequence, first_id, count)
-        self.made += count
         self.rows_ahead -= count
         self._taken += count
         act = self._acts[0]
@@ -104,6 +102,38 @@ class ReplayedWorker:
         if self._taken == act.count:
             self._acts.popleft()
             self._taken = 0
+
+    def passed_requests(self, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+        """It has made these requests, which are the tape's, and have the ids from `first_id` on."""
+        sequence = self.made
+        self.ids.update(
+            zip(range(sequence, sequence + count), range(first_id, first_id + count), strict=True)
+        )
+        self._kinds.update(zip(range(sequence, sequence + count), columns.kind, strict=True))
+        self.made += count
+
+    def untold(self, released: Released) -> Released:
+        """Those of the released completions that the worker has not told of, and will not."""
+        if not self.completed:
+            return released
+        sequences = memoryview(released.sequences).cast("Q")
+        rows = [row for row, sequence in enumerate(sequences) if sequence not in self.completed]
+        sequence, result, digest, contents = (
+            b"".join(column[8 * row : 8 * row + 8] for row in rows)
+            for column in (released.sequences, released.results, released.digests, released.contents)
+        )
+        return Released(len(rows), sequence, result, digest, contents, None)
+
+    def pass_token(self, released: Released) -> None:
+        """It has passed the checkpoint whose token releases these."""
+        self.passed -= 1
+        self.checkpoints += 1
+        self.recorded.take(released)
+        for sequence in memoryview(released.sequences).cast("Q"):
+            del self.ids[sequence]
+            del self._kinds[sequence]
+            if self.completed and self.completed.pop(sequence, None) is not None and sequence in self._queued:
+                self._queued.remove(sequence)
 
     def take_note(self) -> messages_pb2.Note:
         """The first act, a note, is the tape's."""

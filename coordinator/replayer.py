@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ringtape.coordinator.admission import Admissions
+from ringtape.coordinator.ahead import LookAhead
 from ringtape.coordinator.batches import BatchChecker, RequestRows
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
+from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.post import Post
 from ringtape.coordinator.replayed import NOTES_UNASKED, ReplayedWorker, same_note
@@ -50,11 +52,15 @@ class Replayer:
         stall_ns: int,
         on_log: Callable[[int, str], None],
         inspection: Inspection | None = None,
+        ahead: LookAhead | None = None,
     ) -> None:
+        """`ahead` gives leases to workers."""
         self.done = False
         #: Where the replay has stopped before the tape's end, in words; empty if it has not.
         self.stopped = ""
         self._inspection = inspection
+        self._ahead = ahead
+        self._runs_followed = 0
         #: The damage that ended the tape early, if it was damage.
         self.damage: TapeDamaged | None = None
         workers = reader.header.workers
@@ -98,7 +104,12 @@ class Replayer:
         for worker in range(len(self._workers)):
             send(worker, start_token(self._started_ns))
         self._next_run()
+        self._tell_ahead()
         self._follow()
+
+    def _tell_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.tell(self._send, self._runs_followed, self._journal.next_id)
 
     def data(self, worker: int, data: bytearray) -> None:
         """See `Conductor`."""
@@ -108,9 +119,16 @@ class Replayer:
         """See `Conductor`."""
         self._heard_ns[worker] = self._now_ns()
         self._contents.take(worker, batch)
-        self._workers[worker].add(batch, self._checker)
+        state = self._workers[worker]
+        if batch.passed:
+            if self._ahead is None:
+                raise ProtocolError(f"worker {worker} passed checkpoints without a lease")
+            self._ahead.passed(worker, batch.passed)
+            state.passed += batch.passed
+        state.add(batch, self._checker)
         self._admissions.completed(worker, batch.completions.sequence)
         self._follow()
+        self._tell_ahead()
         self._admit()
 
     def _admit(self) -> None:
@@ -183,6 +201,7 @@ class Replayer:
 
     def _next_run(self) -> None:
         self._run = next(self._runs, None)
+        self._runs_followed += 1
         self._offset = 0
         self._cut = None
         self._came_ns = self._now_ns()
@@ -201,6 +220,8 @@ class Replayer:
 
     def _requests(self, run: RequestsRun) -> bool:
         state = self._workers[run.worker]
+        if state.passed:
+            return self._passed_requests(run, state)
         while self._offset < run.count:
             if state.act is None and state.waits is None:
                 return False
@@ -226,11 +247,43 @@ class Replayer:
                 self._inspection.requests(made.columns, made.count, place)
         return True
 
+    def _passed_requests(self, run: RequestsRun, state: ReplayedWorker) -> bool:
+        """The worker has made these, to the letter, and passed the checkpoint behind them."""
+        columns = self._columns(run)
+        self._admissions.requests(run.worker, state.made, columns, run.count)
+        state.passed_requests(columns, run.count, run.first_id)
+        self._journal.requests(run.worker, columns, run.count, run.at_ns)
+        return True
+
     def _journal_requests(self, worker: int, made: RequestRows, recorded: messages_pb2.Requests) -> None:
         self._journal.requests(worker, made.columns, made.count, made.at_ns)
 
+    def _passed_token(self, run: TokenRun, state: ReplayedWorker) -> bool:
+        """The worker has passed this checkpoint, with all that it released."""
+        released = state.released_by(run)
+        untold = state.untold(released)
+        if untold.count:
+            columns = messages_pb2.Completions(
+                sequence=untold.sequences, result=untold.results, digest=untold.digests
+            )
+            self._journal.completions(run.worker, columns, untold.count, self._now_ns())
+        state.pass_token(released)
+        self._journal.token(
+            run.worker,
+            state.checkpoints,
+            clock_ns=run.clock_ns,
+            deadline_ns=run.deadline_ns,
+            mode=run.mode,
+            released=released,
+            delivered=run.delivered,
+            at_ns=self._now_ns(),
+        )
+        return True
+
     def _token(self, run: TokenRun) -> bool:
         state = self._workers[run.worker]
+        if state.passed:
+            return self._passed_token(run, state)
         if state.act is None and state.waits is None:
             return False
         same = False
@@ -278,11 +331,19 @@ class Replayer:
             checkpoint=state.checkpoints,
             clock_ns=run.clock_ns,
             sequences=released.sequences,
-            ids=state.new_ids,
+            ids=self._untold_ids(state),
             deliveries=self._post.take(run.worker, run.delivered),
         )
         state.new_ids = []
         self._send_token(run.worker, token, released)
+
+    def _untold_ids(self, state: ReplayedWorker) -> list[wire_pb2.IdRange]:
+        """The ids that the token has to tell: leases tell those of their workers, ahead of it."""
+        if self._ahead is None or not self._ahead.has(state.index):
+            return state.new_ids
+        self._tell_ahead()
+        self._ahead.asked(state.index, state.checkpoints)
+        return []
 
     def _order_of(self, state: ReplayedWorker, released: Released) -> Sequence[int] | None:
         return state.order_of(released)

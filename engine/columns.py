@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -361,8 +361,8 @@ class Columns:
 
     # ---- to the program
 
-    def release(self, sequences: bytes | None, now_ns: int) -> tuple[list[int], int]:
-        """Release those of these sequence numbers (a u64 column, None for all that have completed) that are here.
+    def release(self, sequences: Sequence[int] | None, now_ns: int) -> tuple[list[int], int]:
+        """Release those of these sequence numbers (None for all that have completed) that are here.
 
         Returns the sequence numbers of others, and how many were released here.
         """
@@ -370,7 +370,7 @@ class Columns:
         if sequences is None:
             released, self._done = self._done, []
         else:
-            chosen, others = self._find(np.frombuffer(sequences, np.int64))
+            chosen, others = self._find(np.array(sequences, np.int64))
             released = [chosen]
         count = 0
         assert self.owner is not None

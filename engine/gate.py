@@ -8,7 +8,7 @@ coordinated gate cannot tell a recording from a replay.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -182,9 +182,9 @@ class CoordinatedGate:
         self._ids.add(token.ids)
         self.clock.set_ns(token.clock_ns)
         queue.complete(token)
-        sequences: Iterable[int] = memoryview(token.sequences).cast("Q")
+        sequences: Sequence[int] = memoryview(token.sequences).cast("Q")
         if queue.columns is not None and queue.columns.completed:
-            sequences, count = queue.columns.release(token.sequences, token.clock_ns)
+            sequences, count = queue.columns.release(sequences, token.clock_ns)
             self._released += count
         for sequence in sequences:
             self._let_through(queue.release(sequence))

@@ -114,6 +114,32 @@ class Outbox:
             if self.contents is not None:
                 self._request_contents.frombytes(zeros)
 
+    @property
+    def made(self) -> int:
+        """How many requests it holds."""
+        rows = self._rows
+        return len(self._kind) if rows is None else len(self._kind) + rows[2] - rows[1]
+
+    def request_bytes(self) -> tuple[bytes, ...]:
+        """The columns of the requests that it holds: kinds, flags, disks, offsets, lengths, digests."""
+        self._take_rows()
+        columns = self._disk, self._offset, self._length, self._digest
+        return bytes(self._kind), bytes(self._flags), *(column.tobytes() for column in columns)
+
+    def forget_requests(self) -> None:
+        """Nobody has to be told of the requests that it holds."""
+        self._rows = None
+        self._kind.clear()
+        self._flags.clear()
+        columns = self._disk, self._offset, self._length, self._digest, self._fsync_covers
+        for column in (*columns, self._request_contents):
+            del column[:]
+
+    @property
+    def has_notes(self) -> bool:
+        """Does it hold a note?"""
+        return bool(self._notes)
+
     def completion_columns(self, sequences: bytes, results: bytes) -> None:
         """As `completion`, of many; `completion_digests` follows where digests are told."""
         self._sequence.frombytes(sequences)
@@ -127,7 +153,7 @@ class Outbox:
 
     def note(self, note: messages_pb2.Note) -> None:
         """The program did something other than a request."""
-        note.after_requests = self._made
+        note.after_requests = self.made
         self._notes.append(note)
         self._note_bytes += note.ByteSize()
         if note.WhichOneof("what") in ("sent", "barrier"):
@@ -139,21 +165,16 @@ class Outbox:
         return not (self._rows or self._kind or self._sequence or self._notes or self._turns.mode)
 
     @property
-    def _made(self) -> int:
-        rows = self._rows
-        return len(self._kind) if rows is None else len(self._kind) + rows[2] - rows[1]
-
-    @property
     def rows(self) -> int:
         """How many requests and completions it holds."""
-        return self._made + len(self._sequence)
+        return self.made + len(self._sequence)
 
     def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> None:
         """A leased worker released completions on its own: what comes from now on comes after that."""
         handed_over_ns = now_ns if self._handed_over_ns is None else self._handed_over_ns
         self._handed_over_ns = None
         turns = self._turns
-        turns.add(self._made, len(self._notes), len(self._sequence))
+        turns.add(self.made, len(self._notes), len(self._sequence))
         turns.requests_ns.append(handed_over_ns)
         turns.now_ns.append(now_ns)
         turns.deadline_ns.append(deadline_ns)
@@ -165,7 +186,7 @@ class Outbox:
     def full(self) -> bool:
         """Has it grown to where it should be sent?"""
         return (
-            self._made >= BATCH_ROWS_MAX
+            self.made >= BATCH_ROWS_MAX
             or len(self._sequence) >= BATCH_ROWS_MAX
             or self._note_bytes >= BATCH_NOTE_BYTES_MAX
         )

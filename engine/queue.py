@@ -303,6 +303,14 @@ class RequestQueue:
         else:
             self._ring.wait(timeout_ns)
 
+    def wait_for(self, count: int, timeout_ns: int) -> None:
+        """As `wait`, for so many completions, where that many can come of what the kernel has."""
+        columns = self.columns
+        if columns is None or self.outstanding or self._answered:
+            self.wait(timeout_ns)
+        else:
+            self._ring.wait_for(max(min(count, columns.in_kernel), 1), timeout_ns)
+
     def reap(self) -> tuple[list[Request], bool]:
         """Take what the kernel has finished: requests in its order, and whether the link has something to read.
 

@@ -206,22 +206,24 @@ class Ring:
 
     def wait(self, timeout_ns: int | None) -> None:
         """Hand everything queued to the kernel and wait for a completion, the link or the timeout."""
-        self.unsubmitted = 0
         if timeout_ns is None:
+            self.unsubmitted = 0
             _restarted(uring.io_uring_submit_and_wait, self._ring, 1)
-            return
-        limit = uring.timespec(max(timeout_ns, 1) / 1e9)
-        try:
-            uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, 1, limit)
-        except OSError as error:
-            if error.errno not in (errno.ETIME, errno.EINTR):
-                raise
+        else:
+            self._wait_at_most(uring.timespec(max(timeout_ns, 1) / 1e9), 1)
+
+    def wait_for(self, count: int, timeout_ns: int) -> None:
+        """As `wait`, for so many completions."""
+        self._wait_at_most(uring.timespec(max(timeout_ns, 1) / 1e9), count)
 
     def wait_for_many(self, count: int) -> None:
-        """Hand everything queued to the kernel and wait until there are so many completions, but not for long."""
+        """As `wait_for`, but not for long."""
+        self._wait_at_most(self._short, count)
+
+    def _wait_at_most(self, limit: uring.timespec, count: int) -> None:
         self.unsubmitted = 0
         try:
-            uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, count, self._short)
+            uring.io_uring_submit_and_wait_timeout(self._ring, self._cqe, count, limit)
         except OSError as error:
             if error.errno not in (errno.ETIME, errno.EINTR):
                 raise

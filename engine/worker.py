@@ -103,7 +103,7 @@ def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
     digests = start.data >= messages_pb2.DATA_LEVEL_DIGEST and not start.plain
-    outbox = NoOutbox() if start.plain else Outbox(digests=digests, contents=_contents_of(link, start))
+    outbox = _outbox(link, start, digests=digests)
     queue: RequestQueue | OfflineQueue
     if start.offline:
         queue, ring = OfflineQueue(link.fd, outbox, digests=digests), "none"
@@ -128,6 +128,10 @@ def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
         from ringtape.engine.disturbance import SlowedGate
 
         gate = SlowedGate(start.disturbance, link, queue, outbox, clock, stack, mail)
+    elif start.leased and start.replay:
+        from ringtape.engine.ahead import AheadGate
+
+        gate = AheadGate(link, queue, outbox, clock, stack, mail)
     elif start.leased:
         from ringtape.engine.lease import LeasedGate
 
@@ -165,6 +169,16 @@ def _debugger(link: Link, start: wire_pb2.Start) -> Debugger:
     finally:
         del sys.path[0]
     return Debugger(link, start.breaks, start.debugger_lock)
+
+
+def _outbox(link: Link, start: wire_pb2.Start, *, digests: bool) -> Outbox:
+    if start.plain:
+        return NoOutbox()
+    if start.leased and start.replay:
+        from ringtape.engine.ahead import HeldOutbox
+
+        return HeldOutbox(digests=digests)
+    return Outbox(digests=digests, contents=_contents_of(link, start))
 
 
 def _contents_of(link: Link, start: wire_pb2.Start) -> SentContents | None:

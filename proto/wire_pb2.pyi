@@ -87,7 +87,7 @@ class Touched(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., completed: _Optional[bool] = ..., result: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "ids", "turns", "oldest", "contents")
+    __slots__ = ("requests", "requests_ns", "notes", "completions", "completions_ns", "checkpoint", "capture", "finish", "ids", "turns", "passed", "oldest", "contents")
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_NS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class Batch(_message.Message):
     FINISH_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
     OLDEST_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     requests: _messages_pb2.Requests
@@ -110,9 +111,10 @@ class Batch(_message.Message):
     finish: Finish
     ids: IdsAsk
     turns: Turns
+    passed: int
     oldest: int
     contents: NewContents
-    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., ids: _Optional[_Union[IdsAsk, _Mapping]] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., oldest: _Optional[int] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
+    def __init__(self, requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., requests_ns: _Optional[int] = ..., notes: _Optional[_Iterable[_Union[_messages_pb2.Note, _Mapping]]] = ..., completions: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., completions_ns: _Optional[int] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., capture: _Optional[_Union[CaptureAsk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., ids: _Optional[_Union[IdsAsk, _Mapping]] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., passed: _Optional[int] = ..., oldest: _Optional[int] = ..., contents: _Optional[_Union[NewContents, _Mapping]] = ...) -> None: ...
 
 class Turns(_message.Message):
     __slots__ = ("requests", "notes", "completions", "requests_ns", "completions_ns", "clock_ns", "deadline_ns", "mode", "released", "delivered")
@@ -203,7 +205,7 @@ class DataAnswer(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "ids", "mail", "data")
+    __slots__ = ("start", "token", "capture", "stack", "admission", "faults", "kept", "given", "ids", "mail", "lease", "data")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +216,7 @@ class CoordinatorMessage(_message.Message):
     GIVEN_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     MAIL_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     start: Start
     token: Token
@@ -225,11 +228,12 @@ class CoordinatorMessage(_message.Message):
     given: Given
     ids: Ids
     mail: Mail
+    lease: Lease
     data: DataAsk
-    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
+    def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., capture: _Optional[_Union[CaptureAnswer, _Mapping]] = ..., stack: _Optional[_Union[StackAsk, _Mapping]] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ..., faults: _Optional[_Union[Faults, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., given: _Optional[_Union[Given, _Mapping]] = ..., ids: _Optional[_Union[Ids, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., data: _Optional[_Union[DataAsk, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched", "leased")
+    __slots__ = ("worker", "workers", "seed", "data", "plain", "disks", "program", "arguments", "started_at_ns", "overlap", "main_file", "offline", "disturbance", "faults", "breaks", "debugger_lock", "watched", "leased", "replay")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +252,7 @@ class Start(_message.Message):
     DEBUGGER_LOCK_FIELD_NUMBER: _ClassVar[int]
     WATCHED_FIELD_NUMBER: _ClassVar[int]
     LEASED_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
     worker: int
     workers: int
     seed: int
@@ -266,7 +271,8 @@ class Start(_message.Message):
     debugger_lock: str
     watched: _containers.RepeatedCompositeFieldContainer[WatchedRange]
     leased: bool
-    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., faults: _Optional[bool] = ..., breaks: _Optional[_Iterable[_Union[Break, _Mapping]]] = ..., debugger_lock: _Optional[str] = ..., watched: _Optional[_Iterable[_Union[WatchedRange, _Mapping]]] = ..., leased: _Optional[bool] = ...) -> None: ...
+    replay: bool
+    def __init__(self, worker: _Optional[int] = ..., workers: _Optional[int] = ..., seed: _Optional[int] = ..., data: _Optional[_Union[_messages_pb2.DataLevel, str]] = ..., plain: _Optional[bool] = ..., disks: _Optional[_Iterable[_Union[WorkerDisk, _Mapping]]] = ..., program: _Optional[_Union[Program, _Mapping]] = ..., arguments: _Optional[bytes] = ..., started_at_ns: _Optional[int] = ..., overlap: _Optional[str] = ..., main_file: _Optional[str] = ..., offline: _Optional[bool] = ..., disturbance: _Optional[_Union[Disturbance, _Mapping]] = ..., faults: _Optional[bool] = ..., breaks: _Optional[_Iterable[_Union[Break, _Mapping]]] = ..., debugger_lock: _Optional[str] = ..., watched: _Optional[_Iterable[_Union[WatchedRange, _Mapping]]] = ..., leased: _Optional[bool] = ..., replay: _Optional[bool] = ...) -> None: ...
 
 class Break(_message.Message):
     __slots__ = ("sequence", "text")
@@ -305,6 +311,20 @@ class Mail(_message.Message):
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
     def __init__(self, deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("checkpoint", "turns", "requests", "released", "ids")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    turns: Turns
+    requests: _messages_pb2.Requests
+    released: _messages_pb2.Completions
+    ids: _containers.RepeatedCompositeFieldContainer[IdRange]
+    def __init__(self, checkpoint: _Optional[bytes] = ..., turns: _Optional[_Union[Turns, _Mapping]] = ..., requests: _Optional[_Union[_messages_pb2.Requests, _Mapping]] = ..., released: _Optional[_Union[_messages_pb2.Completions, _Mapping]] = ..., ids: _Optional[_Iterable[_Union[IdRange, _Mapping]]] = ...) -> None: ...
 
 class Admission(_message.Message):
     __slots__ = ("sequences",)

@@ -20,6 +20,7 @@ from xxhash import xxh3_64_hexdigest
 
 import ringtape
 from ringtape import Disk
+from ringtape.coordinator.tape.reader import TapeReader
 from ringtape.engine.rows import pattern, pattern_of
 from tests.programs import volumes
 from tests.programs.volumes import BLOCK, Load, Work
@@ -206,11 +207,11 @@ def test_leased_workers_that_submit(tmp_path: Path, program: Program) -> None:
         for number, name in enumerate(("a", "b"))
     ]
     recorded = record_and_replay(program, tmp_path, works, disks=given, strict=False)
-    with ringtape.open_tape(tmp_path / "run.tape") as tape:
-        assert tape.info()["leased"]
+    with TapeReader.open(tmp_path / "run.tape") as reader:
+        assert reader.header.leased
     check_against_model(tmp_path / "run.tape", own_data(works, 1))
     if program is volumes.run:
-        for rows in recorded.returns[0][0][0]:
+        for rows in recorded.returns[0][0]:
             rows_agree_with_tape(tmp_path / "run.tape", rows)
 
 
