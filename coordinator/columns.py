@@ -10,6 +10,8 @@ from ringtape.proto import messages_pb2
 KIND_FSYNC = messages_pb2.KIND_FSYNC
 KIND_MAX = messages_pb2.KIND_FSYNC
 _U16 = np.dtype("<u2")
+_OCTETS = bytes(range(256))
+_KINDS = _OCTETS[1 : KIND_MAX + 1]
 
 
 def check_requests(
@@ -29,11 +31,19 @@ def check_requests(
     )
     if not agree:
         raise ProtocolError(f"a batch of {count} requests has columns of other lengths")
-    if count and (min(kind) == 0 or max(kind) > KIND_MAX):
+    # Removing all bytes that are allowed is the fastest way through a few rows and through thousands.
+    if kind.translate(None, _KINDS):
         raise ProtocolError(f"a batch of requests has the unknown kind {max(kind) if min(kind) else 0}")
-    if count and np.frombuffer(columns.disk, _U16).max() >= disks:
+    if not _disks_known(columns.disk, disks):
         raise ProtocolError("a batch of requests names a disk that the run does not have")
     return count
+
+
+def _disks_known(column: bytes, disks: int) -> bool:
+    """Are all values of the u16 column below `disks`?"""
+    if disks <= len(_OCTETS):
+        return not column[1::2].strip(b"\0") and not column[::2].translate(None, _OCTETS[:disks])
+    return not column or int(np.frombuffer(column, _U16).max()) < disks
 
 
 def check_completions(columns: messages_pb2.Completions, *, digests: bool, contents: bool = False) -> int:

@@ -49,7 +49,11 @@ class CompletionQueue:
     def first(self, count: int) -> Released:
         """The `count` oldest, left in the queue."""
         end = 8 * count
-        sequences, results, digests, contents = (_start(column, end) for column in self._columns())
+        columns = self._columns()
+        if end == len(self._sequences):
+            sequences, results, digests, contents = map(bytes, columns)
+        else:
+            sequences, results, digests, contents = (_start(column, end) for column in columns)
         return Released(count, sequences, results, digests, contents, None)
 
     def chosen(self, order: Sequence[int]) -> Released:

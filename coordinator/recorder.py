@@ -32,7 +32,8 @@ class _Recorded:
         #: What its clock reads: that of the last token.
         self.clock_ns = 0
         self.queue = CompletionQueue()
-        self.new_ids: list[wire_pb2.IdRange] = []
+        #: The message of its next token, which has the ids that are new by then.
+        self.next_token = wire_pb2.CoordinatorMessage()
         self.waits: wire_pb2.Checkpoint | None = None
         self.calling = False
         self.finished = False
@@ -127,7 +128,12 @@ class Recorder:
 
     def _requests(self, worker: int, state: _Recorded, columns: messages_pb2.Requests, count: int) -> None:
         """They get the next ids, which the journal has not counted yet."""
-        add_ids(state.ids if state.leased else state.new_ids, state.made, self._journal.next_id, count)
+        add_ids(
+            state.ids if state.leased else state.next_token.token.ids,
+            state.made,
+            self._journal.next_id,
+            count,
+        )
         self._admissions.requests(worker, state.made, columns, count)
         state.made += count
 
@@ -261,17 +267,17 @@ class Recorder:
         state.clock_ns = clock_ns
         self._deadlines.pop(worker, None)
         journal = self._journal
-        token = wire_pb2.Token(
-            number=journal.next_token,
-            checkpoint=state.checkpoints,
-            clock_ns=clock_ns,
-            sequences=released.sequences,
-            ids=state.new_ids,
-            deliveries=self._post.take(worker, waiting),
-            delivered_before=state.on_their_way,
-        )
-        state.on_their_way = 0
-        state.new_ids = []
+        message, state.next_token = state.next_token, wire_pb2.CoordinatorMessage()
+        # Field by field: a fraction of what it costs by keywords.
+        token = message.token
+        token.number = journal.next_token
+        token.checkpoint = state.checkpoints
+        token.clock_ns = clock_ns
+        token.sequences = released.sequences
+        if messages:
+            token.deliveries.extend(self._post.take(worker, waiting))
+            token.delivered_before = state.on_their_way
+            state.on_their_way = 0
         journal.token(
             worker,
             state.checkpoints,
@@ -282,7 +288,7 @@ class Recorder:
             delivered=messages,
             at_ns=now_ns,
         )
-        self._send(worker, wire_pb2.CoordinatorMessage(token=token))
+        self._send(worker, message)
 
     def _choose(self, worker: int, state: _Recorded) -> Released:
         queue = state.queue

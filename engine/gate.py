@@ -381,11 +381,14 @@ class PlainGate:
         if get_ident() != self.owner.thread:
             self.owner.refuse()
         self._number += 1
-        if mode == WAIT:
-            self.queue.hand_over()
-        else:
-            self.queue.submit()
-        self._reap()
+        queue = self.queue
+        if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
+            if mode == WAIT:
+                queue.hand_over()
+            else:
+                queue.submit()
+            self._reap()
+        # Else the wait hands over: one system call does for both.
         while mode == WAIT and not self._ready() and not self._stuck:
             timeout_ns = None
             if deadline_ns:

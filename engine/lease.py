@@ -43,12 +43,15 @@ class LeasedGate(CoordinatedGate):
         self._report_due_ns = 0
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
-        if mode == WAIT:
-            self.queue.hand_over()
-        else:
-            self.queue.submit()
+        queue = self.queue
         self._outbox.stamp(self._now_ns())
-        self._look()
+        if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
+            if mode == WAIT:
+                queue.hand_over()
+            else:
+                queue.submit()
+            self._look()
+        # Else the wait hands over: one system call does for both.
         if mode == WAIT and not self._wait(deadline_ns):
             return False
         self._turn(mode, deadline_ns)
@@ -60,7 +63,7 @@ class LeasedGate(CoordinatedGate):
         False if only the coordinator knows whether anything can come.
         """
         queue, outbox = self.queue, self._outbox
-        while not self._completed and not self._mail and not self._by_columns():
+        while not self._ready():
             now_ns = self._now_ns()
             if 0 < deadline_ns <= now_ns:
                 return True
@@ -75,6 +78,10 @@ class LeasedGate(CoordinatedGate):
             queue.wait(timeout_ns)
             self._look()
         return True
+
+    def _ready(self) -> bool:
+        """Is there something for the program?"""
+        return bool(self._completed or self._mail or self._by_columns())
 
     def _by_columns(self) -> int:
         """How many completions of a volume wait to be released."""

@@ -39,6 +39,7 @@ class OfflineQueue:
     active = 0
     #: No request goes by columns.
     columns = None
+    many = False
     #: Nothing waits to be admitted.
     unadmitted = False
 

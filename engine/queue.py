@@ -285,16 +285,23 @@ class RequestQueue:
         if self._ring.unsubmitted or self._in_kernel or (self.columns is not None and self.columns.in_kernel):
             self._ring.submit()
 
-    def hand_over(self) -> None:
-        """As `submit`, before a wait: where much is under way by columns, and nothing else, let some of it finish.
-
-        What a turn costs is then shared by more requests.
-        """
+    @property
+    def many(self) -> bool:
+        """Is much under way by columns, and nothing else? Then it pays to let some of it finish before going on."""
         columns = self.columns
-        if columns is None or columns.in_kernel < 2 * MANY or self.outstanding or columns.completed:
-            self.submit()
-        else:
+        return (
+            columns is not None
+            and columns.in_kernel >= 2 * MANY
+            and not self.outstanding
+            and not columns.completed
+        )
+
+    def hand_over(self) -> None:
+        """As `submit`, before a wait; what a turn costs is shared by more requests where there are many."""
+        if self.many:
             self._ring.wait_for_many(MANY)
+        else:
+            self.submit()
 
     def wait(self, timeout_ns: int | None = None) -> None:
         """Wait for a completion, the link or the timeout; submits first."""

@@ -177,14 +177,19 @@ class BlockBuilder:
         self._runs_of(worker, turns)
 
     def _runs_of(self, worker: int, turns: Turns) -> None:
-        counts = np.stack((turns.requests, turns.completions, np.ones_like(turns.requests)), axis=1)
-        at_ns = np.stack((turns.requests_ns, turns.completions_ns, turns.clock_ns), axis=1)
-        some = np.flatnonzero(counts)
-        table = np.tile(_TABLES_OF_TURN, len(turns))[some]
-        count, ns = counts.reshape(-1)[some], at_ns.reshape(-1)[some]
+        counts = np.ones((len(turns), 3), dtype=np.int64)
+        at_ns = np.empty((len(turns), 3), dtype=np.uint64)
+        tables = np.empty((len(turns), 3), dtype=np.uint8)
+        counts[:, 0], counts[:, 1] = turns.requests, turns.completions
+        at_ns[:, 0], at_ns[:, 1], at_ns[:, 2] = turns.requests_ns, turns.completions_ns, turns.clock_ns
+        tables[:] = _TABLES_OF_TURN
+        count, ns, table = counts.reshape(-1), at_ns.reshape(-1), tables.reshape(-1)
+        if not count.all():
+            some = np.flatnonzero(count)
+            count, ns, table = count[some], ns[some], table[some]
         # What follows a run of the same table at the same time is part of it.
         starts = np.flatnonzero((table[1:] != table[:-1]) | (ns[1:] != ns[:-1])) + 1
-        if len(starts) + 1 < len(some):
+        if len(starts) + 1 < len(table):
             starts = np.concatenate((np.zeros(1, dtype=starts.dtype), starts))
             count, table, ns = np.add.reduceat(count, starts), table[starts], ns[starts]
         self._run(int(table[0]), worker, int(count[0]), int(ns[0]))

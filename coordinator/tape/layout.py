@@ -39,8 +39,11 @@ class Layout:
             self.workers, self.run_worker = worker[:1], np.zeros(len(worker), dtype=np.int64)
         else:
             # Their numbers, in order; and of each run, its worker's place among them.
-            self.workers, slot = np.unique(worker, return_inverse=True)
-            self.run_worker = slot.astype(np.int64)
+            is_here = np.zeros(int(worker.max()) + 1, dtype=bool)
+            is_here[worker] = True
+            self.workers = np.flatnonzero(is_here).astype(worker.dtype)
+            self.run_worker = (is_here.cumsum() - 1)[worker]
+        self._worker = worker
         self._run_of = {number: np.flatnonzero(table == number) for number in range(1, 5)}
         self._count_of = {number: self._count[runs] for number, runs in self._run_of.items()}
         self._rows = {number: int(count.sum()) for number, count in self._count_of.items()}
@@ -51,9 +54,11 @@ class Layout:
         self._rows_by_worker: dict[int, Rows] = {}
 
     @functools.cached_property
-    def _by_worker(self) -> Rows:
-        """Runs by worker, each worker's in their order."""
-        return np.argsort(self.run_worker, kind="stable")
+    def _by_worker(self) -> tuple[Rows, Rows, Rows]:
+        """Runs by worker, each worker's in their order; the worker's place of each; where each worker's begin."""
+        order = np.argsort(self._worker, kind="stable")  # by digits, since these are short numbers
+        slot = self.run_worker[order]
+        return order, slot, np.flatnonzero(changes(slot))
 
     def rows(self, table: int) -> int:
         """How many rows the table has."""
@@ -87,7 +92,7 @@ class Layout:
         if len(self.workers) == 1:
             return slice(None)
         if table not in self._rows_by_worker:
-            self._rows_by_worker[table] = np.argsort(self.worker_of(table), kind="stable")
+            self._rows_by_worker[table] = np.argsort(self.per_row(table, self._worker), kind="stable")
         return self._rows_by_worker[table]
 
     def before_in_block(self, table: int) -> Rows:
@@ -99,11 +104,11 @@ class Layout:
         if len(self.workers) == 1:
             result = counts.cumsum() - counts
         else:
-            counts = counts[self._by_worker]
+            order, slot, firsts = self._by_worker
+            counts = counts[order]
             starts = counts.cumsum() - counts
-            workers = self.run_worker[self._by_worker]
             result = np.empty(len(counts), dtype=np.int64)
-            result[self._by_worker] = starts - starts[np.flatnonzero(changes(workers))][workers]
+            result[order] = starts - starts[firsts][slot]
         self._before[table] = result
         return result
 
