@@ -25,6 +25,10 @@ class Ids:
         self._distance: list[int] = []
         self._end = 0
 
+    def __len__(self) -> int:
+        """How many ranges are kept."""
+        return len(self._first)
+
     def add(self, ranges: Iterable[wire_pb2.IdRange]) -> None:
         """The coordinator has told these, which follow those told before."""
         for told in ranges:

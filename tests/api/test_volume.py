@@ -192,6 +192,12 @@ def test_requests_that_go_one_by_one_give_the_same(tmp_path: Path, program: Prog
     assert check_against_model(folder / "run.tape", own_data([MIXED])) > 100
 
 
+def test_rows_behind_a_slow_one_go_alone(tmp_path: Path) -> None:
+    work = Work((Load(11, 2000, depth=64, kinds=(1, 1, 2), longest=1, blocks=250),))
+    record_and_replay(volumes.narrow, tmp_path, [work])
+    assert check_against_model(tmp_path / "run.tape", own_data([work])) > 1000
+
+
 def test_shared_disks_and_several_workers(tmp_path: Path) -> None:
     works = [MIXED, Work((Load(8, 300, kinds=(1, 2), longest=1),), ordinary=5)]
     record_and_replay(volumes.run, tmp_path, works)

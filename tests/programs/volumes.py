@@ -219,3 +219,11 @@ async def left(io: ringtape.Worker) -> Any:
     into = bytearray(500 * BLOCK)
     results = await io.submit(rows, depth=8, into=into)
     return seen, results.tolist(), xxh3_64_hexdigest(into)
+
+
+def narrow(io: ringtape.BlockingWorker) -> Any:
+    """`run_blocking` with no more memory than may be under way: whatever comes out of order holds up the rest."""
+    from ringtape.engine import columns
+
+    columns.WINDOW = 1
+    return run_blocking(io)
