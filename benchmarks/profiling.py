@@ -97,15 +97,16 @@ def profile(case: Case, mode: Mode, requests: int) -> Profile:
     console = ringtape.Console(on_progress=coordinator.on_progress)
     if mode == "plain":
         # It reports no progress, so its coordinator, which does nothing, is not sampled.
-        result = ringtape.run(job.profiled, disks=[case.disk()], seed=0, arguments=arguments)
+        result = ringtape.run(job.profiled, disks=case.disks(), seed=0, arguments=arguments)
     else:
         result = ringtape.record(
             job.profiled,
-            disks=[case.disk()],
+            disks=case.disks(),
             seed=0,
             arguments=arguments,
             tape=tape,
             data=case.data,
+            strict=False,
             console=console if mode == "record" else None,
         )
         if mode == "replay":

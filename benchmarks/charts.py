@@ -1,0 +1,47 @@
+"""The charts, by matplotlib, which is loaded here and only when a chart is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ringtape.benchmarks.report import value
+from ringtape.benchmarks.table import Table
+
+REACHED, MISSED = "#2a7f62", "#c8553d"
+ROW_INCHES = 0.28
+
+
+def draw_table(table: Table, path: Path) -> None:
+    """Each figure as a bar, on a logarithmic scale: 1 is just what is to be reached, more is better."""
+    rows = [
+        (f"{row.name}: {figure.of}" + (f" ({one.on})" if one.on else ""), figure)
+        for row, findings in table.measured
+        for one in findings
+        for figure in one.figures()
+    ]
+    picture, axes = _subplots(1, 1, figsize=(11, 1.2 + ROW_INCHES * len(rows)), layout="constrained")
+    shares = [max(figure.share, 1e-3) for _, figure in rows]
+    places = range(len(rows))
+    colours = [REACHED if figure.reached else MISSED for _, figure in rows]
+    axes.barh(places, [share - 1 for share in shares], left=1, color=colours, height=0.7)
+    for place, (_, figure), share in zip(places, rows, shares, strict=True):
+        text = f" {value(figure.spread.median, figure.unit)} of {value(figure.reach, figure.unit)} "
+        axes.text(share, place, text, va="center", ha="left" if share >= 1 else "right", fontsize=7)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.margins(x=0.3)
+    axes.set_yticks(places, [name for name, _ in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("found, as a share of what is to be reached")
+    axes.set_title(f"ringtape's benchmarks, {table.facts['date'][:10]}, {table.facts['cpu']}", fontsize=9)
+    picture.savefig(path, dpi=120)
+
+
+def _subplots(rows: int, columns: int, **options: Any) -> tuple[Any, Any]:
+    """A picture that no window shows, and its axes."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(**options)
+    return picture, picture.subplots(rows, columns)
