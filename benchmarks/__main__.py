@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from ringtape.benchmarks import charts, fio, machine, profiling, report
+from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report
 from ringtape.benchmarks.arguments import (
     REQUESTS_MAX,
     SECONDS,
@@ -22,6 +22,7 @@ from ringtape.benchmarks.arguments import (
     chart_of,
     count_of,
     level_of,
+    minutes_of,
     name_of,
     names_of,
     rounds_of,
@@ -32,6 +33,7 @@ from ringtape.benchmarks.errors import BenchmarkError
 from ringtape.benchmarks.jobs import JOBS
 from ringtape.benchmarks.rounds import requests_for
 from ringtape.benchmarks.rows import ROWS, Plan
+from ringtape.benchmarks.sizes import AXES, Sizes, Survey
 from ringtape.benchmarks.table import Table
 from ringtape.benchmarks.targets import TARGETS
 from ringtape.coordinator.errors import Interrupted
@@ -40,6 +42,7 @@ from ringtape.proto.errors import RingtapeError, RingUnavailable
 ROUNDS = 5
 PROFILE_SECONDS = 2.0
 SIZE = "128M"
+MINUTES, SIZES_ROUNDS = 8.0, 3
 REAL_REQUESTS, MADE_UP_REQUESTS = 5_000_000, 100_000_000
 QUICK_ROUNDS, QUICK_REQUESTS, QUICK_SIZE = 2, 2000, "16M"
 
@@ -159,6 +162,52 @@ def table(
 
 
 @app.command()
+def sizes(
+    axes: Annotated[
+        str, typer.Option("--axes", help=f"Which, with commas: {', '.join(AXES)}.", show_default="all")
+    ] = "",
+    target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
+    minutes: Annotated[float, typer.Option("--minutes", help="How long all of it may take.")] = MINUTES,
+    rounds: Annotated[int, typer.Option("--rounds", help="Alternating rounds.")] = SIZES_ROUNDS,
+    size: Size = SIZE,
+    folder: Folder = None,
+    json_file: Json = None,
+    chart: Chart = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"See that it works: one round of {QUICK_REQUESTS} requests.")
+    ] = False,
+) -> None:
+    """Show how the cost of a request grows: with depth, block size, workers, disks, and the length of the run.
+
+    Nanoseconds a request of fio, plain and record, for random reads by the volume face. One of these varies at a time,
+    from 4 KiB, 64 under way, one worker, one disk. A run whose length the minutes leave no room for is left out.
+    """
+    with _one_line_errors():
+        survey = Survey(
+            axes=names_of("--axes", axes, AXES),
+            target=name_of("--target", target, TARGETS),
+            rounds=1 if quick else rounds_of(rounds),
+            minutes=minutes_of(minutes),
+            setup=setup_of(size, folder),
+            requests=QUICK_REQUESTS if quick else None,
+        )
+        chart = chart_of(chart)
+        found = Sizes(survey, fio.find())
+        try:
+            with _written(json_file, found), _status_line() as status:
+                found.run(status)
+        finally:
+            if found.measured:
+                if markdown:
+                    print(sizes_report.markdown(found))
+                else:
+                    sizes_report.show(Console(highlight=False), found)
+                if chart is not None:
+                    charts.draw_sizes(found, chart)
+
+
+@app.command()
 def profile(
     mode: Annotated[str, typer.Option("--mode", help=f"One of: {', '.join(profiling.MODES)}.")] = "record",
     job: Annotated[str, typer.Option("--job", help=f"One of: {', '.join(JOBS)}.")] = "asyncio",
@@ -202,7 +251,7 @@ def profile(
 
 
 @contextlib.contextmanager
-def _written(path: Path | None, found: Table) -> Iterator[None]:
+def _written(path: Path | None, found: Table | Sizes) -> Iterator[None]:
     """Write what was found to a file at the end, also if it ended early; a file that cannot be is found out first."""
     if path is None:
         yield

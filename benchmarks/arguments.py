@@ -16,6 +16,7 @@ from ringtape.proto.errors import DiskError
 
 SECONDS = 0.5
 SECONDS_MAX = 600.0
+MINUTES_MAX = 24 * 60.0
 REQUESTS_MIN = max(job.depth for job in JOBS.values())
 REQUESTS_MAX = 1_000_000_000
 ROUNDS_MAX = 1000
@@ -38,6 +39,13 @@ def rounds_of(rounds: int) -> int:
     if not 1 <= rounds <= ROUNDS_MAX:
         raise BenchmarkError(f"--rounds {rounds} must be from 1 to {ROUNDS_MAX}")
     return rounds
+
+
+def minutes_of(minutes: float) -> float:
+    """How long something may take."""
+    if not 0 < minutes <= MINUTES_MAX:
+        raise BenchmarkError(f"--minutes {minutes:g} must be more than 0 and at most {MINUTES_MAX:g}")
+    return minutes
 
 
 def count_of(option: str, count: int, most: int) -> int:

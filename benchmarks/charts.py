@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtape.benchmarks.report import value
+from ringtape.benchmarks.sizes import AXES, NAMES, TITLES, Sizes
 from ringtape.benchmarks.table import Table
 
 REACHED, MISSED = "#2a7f62", "#c8553d"
@@ -20,7 +21,7 @@ def draw_table(table: Table, path: Path) -> None:
         for one in findings
         for figure in one.figures()
     ]
-    picture, axes = _subplots(1, 1, figsize=(11, 1.2 + ROW_INCHES * len(rows)), layout="constrained")
+    picture, ((axes,),) = _subplots(1, 1, figsize=(11, 1.2 + ROW_INCHES * len(rows)), layout="constrained")
     shares = [max(figure.share, 1e-3) for _, figure in rows]
     places = range(len(rows))
     colours = [REACHED if figure.reached else MISSED for _, figure in rows]
@@ -39,9 +40,33 @@ def draw_table(table: Table, path: Path) -> None:
     picture.savefig(path, dpi=120)
 
 
+def draw_sizes(sizes: Sizes, path: Path) -> None:
+    """Nanoseconds a request along each axis that was measured, both scales logarithmic; bars from least to most."""
+    axes_measured = [axis for axis in AXES if any(sizes.line(axis, name) for name in NAMES)]
+    picture, places = _subplots(
+        len(axes_measured), 1, figsize=(8, 3 * len(axes_measured)), layout="constrained"
+    )
+    for axis, (place,) in zip(axes_measured, places, strict=True):
+        for name in NAMES:
+            line = sizes.line(axis, name)
+            medians = [spread.median for spread in line.values()]
+            below = [spread.median - spread.low for spread in line.values()]
+            above = [spread.high - spread.median for spread in line.values()]
+            if line:
+                place.errorbar(list(line), medians, yerr=[below, above], label=name, marker=".", capsize=2)
+        place.set_xscale("log")
+        place.set_yscale("log")
+        place.set_xlabel(TITLES[axis])
+        place.set_ylabel("ns a request")
+        place.grid(visible=True, which="both", linewidth=0.3)
+        place.legend()
+    picture.suptitle(f"Cost over size, {sizes.facts['date'][:10]}, {sizes.facts['cpu']}", fontsize=9)
+    picture.savefig(path, dpi=120)
+
+
 def _subplots(rows: int, columns: int, **options: Any) -> tuple[Any, Any]:
-    """A picture that no window shows, and its axes."""
+    """A picture that no window shows, and its axes by row and column."""
     from matplotlib.figure import Figure
 
     picture = Figure(**options)
-    return picture, picture.subplots(rows, columns)
+    return picture, picture.subplots(rows, columns, squeeze=False)

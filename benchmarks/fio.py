@@ -24,8 +24,9 @@ _INSTALL = "install it (Debian and Ubuntu: apt-get install fio; Fedora: dnf inst
 
 # What the second of the two ways of running it adds to the first.
 REGISTERED: Mapping[str, object] = {"registerfiles": 1, "fixedbufs": 1}
-# Fewer system calls; of no use at depth 1.
-BATCHES: Mapping[str, object] = {"iodepth_batch_submit": 16, "iodepth_batch_complete_min": 16}
+# Fewer system calls; of no use where that many are never under way.
+BATCH = 16
+BATCHES: Mapping[str, object] = {"iodepth_batch_submit": BATCH, "iodepth_batch_complete_min": BATCH}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _arguments(settings: Mapping[str, object]) -> list[str]:
 
 def ways(job: Job) -> dict[str, Mapping[str, object]]:
     """The ways of running fio that are tried, by name; ringtape is measured beside the better."""
-    tuned = REGISTERED if job.depth == 1 else {**REGISTERED, **BATCHES}
+    tuned = REGISTERED if job.depth <= BATCH else {**REGISTERED, **BATCHES}
     return {"fio": {}, "fio-registered": tuned}
 
 
