@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report
+from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report, splitting
 from ringtape.benchmarks.arguments import (
     REQUESTS_MAX,
     SECONDS,
@@ -209,8 +209,10 @@ def sizes(
 
 @app.command()
 def profile(
-    mode: Annotated[str, typer.Option("--mode", help=f"One of: {', '.join(profiling.MODES)}.")] = "record",
-    job: Annotated[str, typer.Option("--job", help=f"One of: {', '.join(JOBS)}.")] = "asyncio",
+    mode: Annotated[
+        str, typer.Option("--mode", help=f"Which, with commas: {', '.join(profiling.MODES)}.")
+    ] = "plain,record",
+    job: Annotated[str, typer.Option("--job", help=f"One of: {', '.join(JOBS)}.")] = "volume",
     target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
     seconds: Annotated[
         float | None,
@@ -224,29 +226,41 @@ def profile(
     ] = None,
     size: Size = SIZE,
     folder: Folder = None,
-    data: Data = "digest",
+    data: Data = "order",
     top: Annotated[int, typer.Option("--top", min=1, help="How many functions to show.")] = 15,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the parts alone, as one table in Markdown.")
+    ] = False,
 ) -> None:
     """Show where the time of a request goes: nanoseconds by part and by function, in worker and coordinator.
 
     A timer samples both processes by wall-clock time, waits included, some 2000 times a second. A call into C counts
-    for the Python function that makes it.
+    for the Python function that makes it. Recordings have leases.
     """
     with _one_line_errors():
         if seconds is None and requests is None:
             seconds = PROFILE_SECONDS
         amount, setup, level = amount_of(seconds, requests), setup_of(size, folder), level_of(data)
-        chosen_mode = profiling.MODES[name_of("--mode", mode, profiling.MODES)]
+        modes = names_of("--mode", mode, profiling.MODES)
         chosen = JOBS[name_of("--job", job, JOBS)]
         made = TARGETS[name_of("--target", target, TARGETS)](setup)
         with tempfile.TemporaryDirectory(prefix="ringtape-bench-") as tapes, made as ready:
             case = Case((ready,), chosen, Path(tapes), level)
-            found = profiling.profile(case, chosen_mode, requests_for(Plain(), case, amount))
-        console = report.wide(Console(highlight=False))
-        for table in profiling.tables(found, top=top):
-            console.print(table)
-        rate = found.measurement.rate
-        print(f"{mode}, {chosen.title}, {ready.title}: {rate:,.0f} requests a second under the sampler")
+            count = requests_for(Plain(), case, amount)
+            found = {one: profiling.profile(case, profiling.MODES[one], count) for one in modes}
+        columns = splitting.split(found)
+        if markdown:
+            print(splitting.markdown(columns) + "\n")
+        else:
+            console = report.wide(Console(highlight=False))
+            for one, profiled in found.items():
+                print(one)
+                for shown in profiling.tables(profiled, top=top):
+                    console.print(shown)
+            console.print(splitting.table(columns))
+        for one, profiled in found.items():
+            rate = profiled.measurement.rate
+            print(f"{one}, {chosen.title}, {ready.title}: {rate:,.0f} requests a second under the sampler")
         print(machine.in_words(machine.facts()))
 
 

@@ -14,7 +14,7 @@ from ringtape.benchmarks.targets import Setup
 from ringtape.engine.disks import parse_size
 from ringtape.proto.errors import DiskError
 
-SECONDS = 0.5
+SECONDS = 0.25
 SECONDS_MAX = 600.0
 MINUTES_MAX = 24 * 60.0
 REQUESTS_MIN = max(job.depth for job in JOBS.values())

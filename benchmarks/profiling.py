@@ -21,11 +21,12 @@ from ringtape.benchmarks.programs import Reads, WorkerProfile
 from ringtape.benchmarks.sampling import Frame, Sampler, Samples, Stack
 
 Mode = Literal["plain", "record", "replay"]
-MODES: dict[str, Mode] = {"record": "record", "replay": "replay", "plain": "plain"}
+MODES: dict[str, Mode] = {"plain": "plain", "record": "record", "replay": "replay"}
 
 SAMPLE_EVERY_S = 0.0005
 
 SUBMIT = "kernel: submit"
+BINDING = "binding: ring entries"
 WAIT = "kernel: wait for completions"
 TOKEN = "waiting for the coordinator"
 IDLE = "waiting for the worker"
@@ -37,8 +38,8 @@ _WORKER_PARTS = (
     ("ringtape.engine.ring", "Ring.submit", SUBMIT),
     ("ringtape.engine.ring", "Ring.wait", WAIT),
     ("ringtape.engine.ring", "Ring.wait_for_many", WAIT),
-    ("ringtape.engine.ring", "", "engine: ring entries"),
-    ("ringtape.engine.columns_ring", "", "engine: ring entries"),
+    ("ringtape.engine.ring", "", BINDING),
+    ("ringtape.engine.columns_ring", "", BINDING),
     ("ringtape.engine.link", "", "message"),
     ("ringtape.engine.outbox", "", "message"),
     ("ringtape.proto", "", "message"),
