@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ringtape.benchmarks.findings import Figure
 from ringtape.benchmarks.report import value
 from ringtape.benchmarks.sizes import AXES, NAMES, TITLES, Sizes
 from ringtape.benchmarks.table import Table
@@ -16,7 +17,7 @@ ROW_INCHES = 0.28
 def draw_table(table: Table, path: Path) -> None:
     """Each figure as a bar, on a logarithmic scale: 1 is just what is to be reached, more is better."""
     rows = [
-        (f"{row.name}: {figure.of}" + (f" ({one.on})" if one.on else ""), figure)
+        (_label(row.name, one.on, figure), figure)
         for row, findings in table.measured
         for one in findings
         for figure in one.figures()
@@ -38,6 +39,11 @@ def draw_table(table: Table, path: Path) -> None:
     axes.set_xlabel("found, as a share of what is to be reached")
     axes.set_title(f"ringtape's benchmarks, {table.facts['date'][:10]}, {table.facts['cpu']}", fontsize=9)
     picture.savefig(path, dpi=120)
+
+
+def _label(row: str, on: str, figure: Figure) -> str:
+    beside = f" beside {figure.beside}" if figure.beside else ""
+    return f"{row}: {figure.of}{beside}" + (f" ({on})" if on else "")
 
 
 def draw_sizes(sizes: Sizes, path: Path) -> None:
@@ -66,7 +72,7 @@ def draw_sizes(sizes: Sizes, path: Path) -> None:
 
 def _subplots(rows: int, columns: int, **options: Any) -> tuple[Any, Any]:
     """A picture that no window shows, and its axes by row and column."""
-    from matplotlib.figure import Figure
+    from matplotlib import figure
 
-    picture = Figure(**options)
+    picture = figure.Figure(**options)
     return picture, picture.subplots(rows, columns, squeeze=False)
