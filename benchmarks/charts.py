@@ -53,13 +53,21 @@ def draw_sizes(sizes: Sizes, path: Path) -> None:
         len(axes_measured), 1, figsize=(8, 3 * len(axes_measured)), layout="constrained"
     )
     for axis, (place,) in zip(axes_measured, places, strict=True):
-        for name in NAMES:
+        for number, name in enumerate(NAMES):
             line = sizes.line(axis, name)
             medians = [spread.median for spread in line.values()]
             below = [spread.median - spread.low for spread in line.values()]
             above = [spread.high - spread.median for spread in line.values()]
             if line:
-                place.errorbar(list(line), medians, yerr=[below, above], label=name, marker=".", capsize=2)
+                place.errorbar(
+                    list(line),
+                    medians,
+                    yerr=[below, above],
+                    label=name,
+                    color=f"C{number}",
+                    marker=".",
+                    capsize=2,
+                )
         place.set_xscale("log")
         place.set_yscale("log")
         place.set_xlabel(TITLES[axis])
