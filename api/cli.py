@@ -105,7 +105,8 @@ DiskOption = Annotated[
         show_default=False,
         help="A file or a block device, and what the program calls it; once for each disk. After the path may come "
         "[bold],size=64M[/], which makes a missing file, [bold],fresh[/], which starts every run from zeros, "
-        "[bold],force[/], which takes a device that is in use or holds something; and in a recording "
+        "[bold],force[/], which takes a device that is in use or holds something, [bold],buffered[/], which goes "
+        "through the page cache; and in a recording "
         "[bold],snapshot=DIR[/], which keeps there what the disk held for replays to begin with, and [bold],undo[/], "
         "which keeps on the tape what [bold]ringtape rewind[/] puts back.",
     ),

@@ -38,6 +38,7 @@ class Disk:
             needs no such round trip.
         snapshot: a folder; a recording keeps there what the disk held, and replays begin with a copy of that.
         undo: a recording puts on the tape what each range held before its first change; `rewind` puts it back.
+        buffered: requests go through the page cache, without O_DIRECT; a replay of the recording does the same.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Disk:
     workers: Sequence[int] | None = None
     snapshot: str | os.PathLike[str] | None = None
     undo: bool = False
+    buffered: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Disk:
@@ -57,11 +59,12 @@ class Disk:
         if not equals or not path:
             raise DiskError(
                 f"--disk {text}: expected NAME=PATH[,size=64M][,fresh][,force][,workers=0+2][,snapshot=DIR][,undo]"
+                "[,buffered]"
             )
         size: str | None = None
         workers: list[int] | None = None
         snapshot: str | None = None
-        flags = {"fresh": False, "force": False, "undo": False}
+        flags = {"fresh": False, "force": False, "undo": False, "buffered": False}
         names = [option.partition("=")[0] for option in options]
         for option_name in names:
             if names.count(option_name) > 1:
@@ -77,8 +80,8 @@ class Disk:
                 flags[option] = True
             else:
                 raise DiskError(
-                    f"--disk {text}: unknown option {option!r}; there are size=, fresh, force, workers=, snapshot= and "
-                    "undo"
+                    f"--disk {text}: unknown option {option!r}; there are size=, fresh, force, workers=, snapshot=, "
+                    "undo and buffered"
                 )
         return cls(name, path, size, workers=workers, snapshot=snapshot, **flags)
 
@@ -274,7 +277,7 @@ def _look_at(disk: Disk, path: str, *, made: bool) -> tape_pb2.DiskHeader:
         path=path,
         size=size if disk.fresh and size is not None else geometry.size,
         block_size=geometry.block_size,
-        direct=geometry.direct,
+        direct=geometry.direct and not disk.buffered,
         block_device=geometry.block_device,
         fresh=disk.fresh,
         made=made and not disk.fresh,
@@ -400,7 +403,7 @@ def _look_again_at(
     again = tape_pb2.DiskHeader()
     again.CopyFrom(header)
     again.path = path
-    again.direct = geometry.direct
+    again.direct = geometry.direct and header.direct and not (override is not None and override.buffered)
     again.block_device = geometry.block_device
     return again, geometry, missing
 

@@ -149,7 +149,7 @@ class Copy(Nameless):
         again.CopyFrom(self._header)
         again.path = self.path
         # Requests of the recording's blocks may be too small for direct I/O there; the page cache takes them all.
-        again.direct = geometry.direct and again.block_size % geometry.block_size == 0
+        again.direct &= geometry.direct and again.block_size % geometry.block_size == 0
         again.block_device = False
         again.undo = False  # it goes away at the end
         return again, geometry, False

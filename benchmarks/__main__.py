@@ -14,28 +14,36 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from ringtape.benchmarks import fio, machine, profiling, report
+from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report, splitting
 from ringtape.benchmarks.arguments import (
+    REQUESTS_MAX,
     SECONDS,
     amount_of,
+    chart_of,
+    count_of,
     level_of,
+    minutes_of,
     name_of,
     names_of,
     rounds_of,
     setup_of,
 )
-from ringtape.benchmarks.comparison import Comparison, Plan
 from ringtape.benchmarks.contenders import Case, Plain
 from ringtape.benchmarks.errors import BenchmarkError
 from ringtape.benchmarks.jobs import JOBS
 from ringtape.benchmarks.rounds import requests_for
+from ringtape.benchmarks.rows import ROWS, Plan
+from ringtape.benchmarks.sizes import AXES, Sizes, Survey
+from ringtape.benchmarks.table import Table
 from ringtape.benchmarks.targets import TARGETS
 from ringtape.coordinator.errors import Interrupted
 from ringtape.proto.errors import RingtapeError, RingUnavailable
 
 ROUNDS = 5
 PROFILE_SECONDS = 2.0
-SIZE = "256M"
+SIZE = "128M"
+MINUTES, SIZES_ROUNDS = 8.0, 3
+REAL_REQUESTS, MADE_UP_REQUESTS = 5_000_000, 100_000_000
 QUICK_ROUNDS, QUICK_REQUESTS, QUICK_SIZE = 2, 2000, "16M"
 
 EXIT_USAGE = 2
@@ -52,15 +60,25 @@ Folder = Annotated[
 Data = Annotated[str, typer.Option("--data", help="Data level of the tapes: order, digest or full.")]
 
 
+Chart = Annotated[
+    Path | None,
+    typer.Option("--chart", help="Draw it into this file, .svg or .png.", show_default=False),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write raw numbers and machine facts to this file.", show_default=False),
+]
+
+
 @app.callback(invoke_without_command=True)
-def compare(
+def table(
     context: typer.Context,
+    rows: Annotated[
+        str, typer.Option("--rows", help=f"Which, with commas: {', '.join(ROWS)}.", show_default="all")
+    ] = "",
     targets: Annotated[
         str,
         typer.Option("--targets", help=f"On what, with commas: {', '.join(TARGETS)}.", show_default="all"),
-    ] = "",
-    jobs: Annotated[
-        str, typer.Option("--jobs", help=f"Which, with commas: {', '.join(JOBS)}.", show_default="all")
     ] = "",
     rounds: Annotated[
         int, typer.Option("--rounds", help="Alternating rounds; five or more to state anything.")
@@ -77,13 +95,16 @@ def compare(
         int | None,
         typer.Option("--requests", help="How much everyone reads, instead of --seconds.", show_default=False),
     ] = None,
+    real: Annotated[
+        int, typer.Option("--real", help="Requests of the recording in which memory is looked at.")
+    ] = REAL_REQUESTS,
+    made_up: Annotated[
+        int, typer.Option("--made-up", help="Requests of made-up workers, for the coordinator's memory.")
+    ] = MADE_UP_REQUESTS,
     size: Size = SIZE,
     folder: Folder = None,
-    data: Data = "digest",
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write raw numbers and machine facts to this file.", show_default=False),
-    ] = None,
+    json_file: Json = None,
+    chart: Chart = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     quick: Annotated[
         bool,
@@ -92,12 +113,12 @@ def compare(
         ),
     ] = False,
 ) -> None:
-    """Measure ringtape beside fio and beside itself.
+    """Measure ringtape beside its peers, row by row: what is to be reached, and what is.
 
-    One worker reads 4 KiB blocks at random, O_DIRECT, through io_uring: plain beside fio with the same job (the
-    better of its defaults and of registered files, registered buffers and batches of 16), record and replay beside
-    plain; in the asyncio face with 64 tasks and in the blocking face at depth 1. In each round each is measured
-    once, in rotating order; a ratio is that of two measurements of one round.
+    In each round each is measured once, in rotating order; a ratio is that of two measurements of one round. Beside
+    plain, recording and replaying stands fio with the same job, in the better of its defaults and of registered
+    files, registered buffers and batches of 16; with write_iolog where ringtape records, and with read_iolog where
+    it replays.
 
     The time is that of the programs, `Result.elapsed_s` and fio's own run time of the job; not that of starting
     processes, fingerprinting disks and sealing tapes.
@@ -105,7 +126,7 @@ def compare(
     The targets are made, filled with random data and removed again, after Ctrl-C too. Nothing that is there already
     is used. The loop device and zram need root.
 
-    "profile" shows where the time of a request goes.
+    "sizes" shows how costs grow with depth, size and number; "profile" where the time of a request goes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -113,31 +134,85 @@ def compare(
         if quick:
             rounds, size = QUICK_ROUNDS, QUICK_SIZE
             requests = QUICK_REQUESTS if requests is None and seconds is None else requests
+            real = made_up = 20 * QUICK_REQUESTS
         plan = Plan(
+            rows=names_of("--rows", rows, ROWS),
             targets=names_of("--targets", targets, TARGETS),
-            jobs=names_of("--jobs", jobs, JOBS),
             rounds=rounds_of(rounds),
             amount=amount_of(seconds, requests),
             setup=setup_of(size, folder),
-            data=level_of(data),
             insist=bool(targets),
+            real_requests=count_of("--real", real, REQUESTS_MAX),
+            made_up_requests=count_of("--made-up", made_up, REQUESTS_MAX),
         )
-        comparison = Comparison(plan, fio.find())
+        chart = chart_of(chart)
+        found = Table(plan, fio.find())
         try:
-            with _written(json_file, comparison), _status_line() as status:
-                comparison.run(status)
+            with _written(json_file, found), _status_line() as status:
+                found.run(status)
         finally:
             # What was measured before a Ctrl-C, too.
-            if comparison.measured and markdown:
-                print(report.markdown(comparison))
-            elif comparison.measured:
-                report.show(Console(highlight=False), comparison)
+            if found.measured:
+                if markdown:
+                    print(report.markdown(found))
+                else:
+                    report.show(Console(highlight=False), found)
+                if chart is not None:
+                    charts.draw_table(found, chart)
+
+
+@app.command()
+def sizes(
+    axes: Annotated[
+        str, typer.Option("--axes", help=f"Which, with commas: {', '.join(AXES)}.", show_default="all")
+    ] = "",
+    target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
+    minutes: Annotated[float, typer.Option("--minutes", help="How long all of it may take.")] = MINUTES,
+    rounds: Annotated[int, typer.Option("--rounds", help="Alternating rounds.")] = SIZES_ROUNDS,
+    size: Size = SIZE,
+    folder: Folder = None,
+    json_file: Json = None,
+    chart: Chart = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"See that it works: one round of {QUICK_REQUESTS} requests.")
+    ] = False,
+) -> None:
+    """Show how the cost of a request grows: with depth, block size, workers, disks, and the length of the run.
+
+    Nanoseconds a request of fio, plain and record, for random reads by the volume face. One of these varies at a time,
+    from 4 KiB, 64 under way, one worker, one disk. A run whose length the minutes leave no room for is left out.
+    """
+    with _one_line_errors():
+        survey = Survey(
+            axes=names_of("--axes", axes, AXES),
+            target=name_of("--target", target, TARGETS),
+            rounds=1 if quick else rounds_of(rounds),
+            minutes=minutes_of(minutes),
+            setup=setup_of(size, folder),
+            requests=QUICK_REQUESTS if quick else None,
+        )
+        chart = chart_of(chart)
+        found = Sizes(survey, fio.find())
+        try:
+            with _written(json_file, found), _status_line() as status:
+                found.run(status)
+        finally:
+            if found.measured:
+                if markdown:
+                    print(sizes_report.markdown(found))
+                else:
+                    sizes_report.show(Console(highlight=False), found)
+                if chart is not None:
+                    charts.draw_sizes(found, chart)
 
 
 @app.command()
 def profile(
-    mode: Annotated[str, typer.Option("--mode", help=f"One of: {', '.join(profiling.MODES)}.")] = "record",
-    job: Annotated[str, typer.Option("--job", help=f"One of: {', '.join(JOBS)}.")] = "asyncio",
+    mode: Annotated[
+        str, typer.Option("--mode", help=f"Which, with commas: {', '.join(profiling.MODES)}.")
+    ] = "plain,record",
+    job: Annotated[str, typer.Option("--job", help=f"One of: {', '.join(JOBS)}.")] = "volume",
     target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
     seconds: Annotated[
         float | None,
@@ -151,35 +226,47 @@ def profile(
     ] = None,
     size: Size = SIZE,
     folder: Folder = None,
-    data: Data = "digest",
+    data: Data = "order",
     top: Annotated[int, typer.Option("--top", min=1, help="How many functions to show.")] = 15,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the parts alone, as one table in Markdown.")
+    ] = False,
 ) -> None:
     """Show where the time of a request goes: nanoseconds by part and by function, in worker and coordinator.
 
     A timer samples both processes by wall-clock time, waits included, some 2000 times a second. A call into C counts
-    for the Python function that makes it.
+    for the Python function that makes it. Recordings have leases.
     """
     with _one_line_errors():
         if seconds is None and requests is None:
             seconds = PROFILE_SECONDS
         amount, setup, level = amount_of(seconds, requests), setup_of(size, folder), level_of(data)
-        chosen_mode = profiling.MODES[name_of("--mode", mode, profiling.MODES)]
+        modes = names_of("--mode", mode, profiling.MODES)
         chosen = JOBS[name_of("--job", job, JOBS)]
         made = TARGETS[name_of("--target", target, TARGETS)](setup)
         with tempfile.TemporaryDirectory(prefix="ringtape-bench-") as tapes, made as ready:
-            case = Case(ready, chosen, Path(tapes), level)
-            found = profiling.profile(case, chosen_mode, requests_for(Plain(), case, amount))
-        console = report.wide(Console(highlight=False))
-        for table in profiling.tables(found, top=top):
-            console.print(table)
-        rate = found.measurement.rate
-        print(f"{mode}, {chosen.title}, {ready.title}: {rate:,.0f} requests a second under the sampler")
+            case = Case((ready,), chosen, Path(tapes), level)
+            count = requests_for(Plain(), case, amount)
+            found = {one: profiling.profile(case, profiling.MODES[one], count) for one in modes}
+        columns = splitting.split(found)
+        if markdown:
+            print(splitting.markdown(columns) + "\n")
+        else:
+            console = report.wide(Console(highlight=False))
+            for one, profiled in found.items():
+                print(one)
+                for shown in profiling.tables(profiled, top=top):
+                    console.print(shown)
+            console.print(splitting.table(columns))
+        for one, profiled in found.items():
+            rate = profiled.measurement.rate
+            print(f"{one}, {chosen.title}, {ready.title}: {rate:,.0f} requests a second under the sampler")
         print(machine.in_words(machine.facts()))
 
 
 @contextlib.contextmanager
-def _written(path: Path | None, comparison: Comparison) -> Iterator[None]:
-    """Write the comparison to a file at the end, also if it ended early; a file that cannot be is found out first."""
+def _written(path: Path | None, found: Table | Sizes) -> Iterator[None]:
+    """Write what was found to a file at the end, also if it ended early; a file that cannot be is found out first."""
     if path is None:
         yield
         return
@@ -191,7 +278,7 @@ def _written(path: Path | None, comparison: Comparison) -> Iterator[None]:
         try:
             yield
         finally:
-            file.write(comparison.as_json())
+            file.write(found.as_json())
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 
 from ringtape.benchmarks.contenders import DataLevel
@@ -13,8 +14,9 @@ from ringtape.benchmarks.targets import Setup
 from ringtape.engine.disks import parse_size
 from ringtape.proto.errors import DiskError
 
-SECONDS = 1.0
+SECONDS = 0.25
 SECONDS_MAX = 600.0
+MINUTES_MAX = 24 * 60.0
 REQUESTS_MIN = max(job.depth for job in JOBS.values())
 REQUESTS_MAX = 1_000_000_000
 ROUNDS_MAX = 1000
@@ -37,6 +39,33 @@ def rounds_of(rounds: int) -> int:
     if not 1 <= rounds <= ROUNDS_MAX:
         raise BenchmarkError(f"--rounds {rounds} must be from 1 to {ROUNDS_MAX}")
     return rounds
+
+
+def minutes_of(minutes: float) -> float:
+    """How long something may take."""
+    if not 0 < minutes <= MINUTES_MAX:
+        raise BenchmarkError(f"--minutes {minutes:g} must be more than 0 and at most {MINUTES_MAX:g}")
+    return minutes
+
+
+def count_of(option: str, count: int, most: int) -> int:
+    """A number of things, at least one."""
+    if not 1 <= count <= most:
+        raise BenchmarkError(f"{option} {count} must be from 1 to {most}")
+    return count
+
+
+def chart_of(path: Path | None) -> Path | None:
+    """The file of a chart, which can be drawn and written."""
+    if path is None:
+        return None
+    if path.suffix not in (".svg", ".png"):
+        raise BenchmarkError(f"--chart {path}: its name must end in .svg or .png")
+    if not path.parent.is_dir():
+        raise BenchmarkError(f"--chart {path}: there is no folder {path.parent}")
+    if find_spec("matplotlib") is None:
+        raise BenchmarkError("--chart needs matplotlib: pip install 'ringtape[bench]'")
+    return path
 
 
 def names_of(option: str, text: str, known: Collection[str]) -> list[str]:

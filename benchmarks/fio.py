@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ringtape.benchmarks.errors import BenchmarkError
@@ -23,8 +24,9 @@ _INSTALL = "install it (Debian and Ubuntu: apt-get install fio; Fedora: dnf inst
 
 # What the second of the two ways of running it adds to the first.
 REGISTERED: Mapping[str, object] = {"registerfiles": 1, "fixedbufs": 1}
-# Fewer system calls; of no use at depth 1.
-BATCHES: Mapping[str, object] = {"iodepth_batch_submit": 16, "iodepth_batch_complete_min": 16}
+# Fewer system calls; of no use where that many are never under way.
+BATCH = 16
+BATCHES: Mapping[str, object] = {"iodepth_batch_submit": BATCH, "iodepth_batch_complete_min": BATCH}
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,48 @@ class Fio:
     version: str
 
     def measure(
-        self, path: str, job: Job, *, requests: int, seed: int, options: Mapping[str, object]
+        self,
+        files: Sequence[Sequence[str]],
+        job: Job,
+        *,
+        requests: int,
+        seed: int,
+        options: Mapping[str, object],
+        write_iolog: Path | None = None,
     ) -> Measurement:
-        """Run the job once; `BenchmarkError` with fio's own words where it fails."""
-        command = command_line(self.path, path, job, requests=requests, seed=seed, options=options)
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_S_MAX)
-        except subprocess.TimeoutExpired:
-            raise BenchmarkError(f"fio has not ended within {RUN_S_MAX} s: {' '.join(command)}") from None
-        if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split())[:500]
-            raise BenchmarkError(f"fio ended with exit status {done.returncode}: {said}")
-        return parse(done.stdout, writes=job.writes)
+        """Run the job once, a process for each list of files; `BenchmarkError` with fio's own words where it fails."""
+        if write_iolog is not None:
+            for number in range(len(files)):  # fio would append to it
+                _own_iolog(write_iolog, number).unlink(missing_ok=True)
+        command = command_line(
+            self.path,
+            files,
+            job,
+            requests=requests,
+            seed=seed,
+            options=options,
+            write_iolog=write_iolog,
+        )
+        return parse(_output_of(command), jobs=len(files), writes=job.writes)
+
+    def replay(self, iolog: Path, job: Job, *, requests: int, options: Mapping[str, object]) -> Measurement:
+        """Do what fio wrote down in a file, without waiting in between."""
+        found = parse(_output_of(replay_line(self.path, iolog, job, options=options)), writes=job.writes)
+        # It does not count what is under way when the file ends.
+        if not requests - job.depth <= found.requests <= requests:
+            raise BenchmarkError(f"fio replayed {found.requests} requests instead of {requests}")
+        return found
+
+
+def _output_of(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_S_MAX)
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"fio has not ended within {RUN_S_MAX} s: {' '.join(command)}") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[:500]
+        raise BenchmarkError(f"fio ended with exit status {done.returncode}: {said}")
+    return done.stdout
 
 
 def find() -> Fio:
@@ -72,12 +104,21 @@ def parse_version(text: str) -> tuple[int, int] | None:
 
 
 def command_line(
-    fio: str, path: str, job: Job, *, requests: int, seed: int, options: Mapping[str, object]
+    fio: str,
+    files: Sequence[Sequence[str]],
+    job: Job,
+    *,
+    requests: int,
+    seed: int,
+    options: Mapping[str, object],
+    write_iolog: Path | None = None,
 ) -> list[str]:
-    """Random reads or writes anywhere on the whole file or device, `requests` of them, some blocks more than once."""
+    """Random reads or writes anywhere on whole files or devices, `requests` in all, some blocks more than once.
+
+    Each list of files has a process of its own, which goes to any of them at random; each process writes an iolog of
+    its own, if they do.
+    """
     settings = {
-        "name": "ringtape",
-        "filename": path.replace(":", r"\:"),  # fio takes a bare colon for the end of a name
         "rw": "randwrite" if job.writes else "randread",
         "bs": job.block_bytes,
         "iodepth": job.depth,
@@ -86,38 +127,76 @@ def command_line(
         "norandommap": 1,
         "randseed": seed + 1,
         "allow_file_create": 0,
-        "io_size": requests * job.block_bytes,
+        "io_size": requests // len(files) * job.block_bytes,
         **options,
     }
-    return [
-        fio,
-        *([] if job.writes else ["--readonly"]),
-        "--output-format=json",
-        *(f"--{name}={value}" for name, value in settings.items()),
-    ]
+    command = [fio, *_always(job)]
+    for number, own in enumerate(files):
+        # fio takes a bare colon for the end of a name.
+        name = ":".join(path.replace(":", r"\:") for path in own)
+        command += _arguments({"name": f"worker{number}", "filename": name, **settings})
+        if len(own) > 1:
+            command += _arguments({"file_service_type": "random"})
+        if write_iolog is not None:
+            command += _arguments({"write_iolog": _own_iolog(write_iolog, number)})
+    return command
+
+
+def _own_iolog(path: Path, number: int) -> Path:
+    """That of a process; the first has the name that was given."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def replay_line(fio: str, iolog: Path, job: Job, *, options: Mapping[str, object]) -> list[str]:
+    """What an iolog says, one request after the other as the depth lets them."""
+    settings = {
+        "name": "worker0",
+        "read_iolog": iolog,
+        "replay_no_stall": 1,
+        "iodepth": job.depth,
+        "ioengine": "io_uring",
+        "direct": 1,
+        "allow_file_create": 0,
+        # It has no files to register before it has read the iolog, and then fails.
+        **{name: value for name, value in options.items() if name != "registerfiles"},
+    }
+    return [fio, *_always(job), *_arguments(settings)]
+
+
+def _always(job: Job) -> list[str]:
+    return [*([] if job.writes else ["--readonly"]), "--output-format=json"]
+
+
+def _arguments(settings: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in settings.items()]
 
 
 def ways(job: Job) -> dict[str, Mapping[str, object]]:
     """The ways of running fio that are tried, by name; ringtape is measured beside the better."""
-    tuned = REGISTERED if job.depth == 1 else {**REGISTERED, **BATCHES}
+    tuned = REGISTERED if job.depth <= BATCH else {**REGISTERED, **BATCHES}
     return {"fio": {}, "fio-registered": tuned}
 
 
-def parse(text: str, *, writes: bool = False) -> Measurement:
-    """The one job of fio's JSON report, which may stand behind notes; `BenchmarkError` for anything else."""
+def parse(text: str, *, jobs: int = 1, writes: bool = False) -> Measurement:
+    """The jobs of fio's JSON report, which may stand behind notes: all requests, and the longest run time.
+
+    `BenchmarkError` for anything else.
+    """
     try:
         report: Any = json.loads(text[text.index("{") :])
-        jobs: Sequence[Any] = report["jobs"]
-        if len(jobs) != 1:
-            raise BenchmarkError(f"fio reports {len(jobs)} jobs instead of one")
-        error, read = int(jobs[0]["error"]), jobs[0]["write" if writes else "read"]
-        requests, runtime_ms = int(read["total_ios"]), float(read["runtime"])
+        found: Sequence[Any] = report["jobs"]
+        if len(found) != jobs:
+            raise BenchmarkError(f"fio reports {len(found)} jobs instead of {jobs}")
+        errors = [int(one["error"]) for one in found]
+        parts = [one["write" if writes else "read"] for one in found]
+        requests = sum(int(part["total_ios"]) for part in parts)
+        runtime_ms = max(float(part["runtime"]) for part in parts)
     except (ValueError, KeyError, TypeError) as problem:
         raise BenchmarkError(
             f"fio's report is not understood ({type(problem).__name__}: {problem})"
         ) from None
-    if error:
-        raise BenchmarkError(f"fio's job failed with error {error}")
+    if any(errors):
+        raise BenchmarkError(f"fio's job failed with error {max(errors)}")
     if requests <= 0 or runtime_ms <= 0:
         word = "wrote" if writes else "read"
         raise BenchmarkError(f"fio {word} {requests} blocks in {runtime_ms:g} ms: too short to measure")

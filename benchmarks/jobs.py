@@ -1,4 +1,4 @@
-"""What is measured: jobs, and one measurement of one."""
+"""What workers are given to do: jobs, and one measurement of one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from ringtape.benchmarks import programs, volume
 
 @dataclass(frozen=True)
 class Job:
-    """4 KiB random reads, or writes, by one worker, in one face, at one depth.
+    """Random reads, or writes, in one face, at one depth.
 
     Attributes:
         name: as on the command line.
         title: for people.
-        depth: requests under way at once.
+        depth: requests under way at once, of each worker.
         program: what a worker runs; its arguments are `programs.Reads`.
         profiled: the same under a sampler.
         writes: it writes, and does not read.
+        workers: how many do it, each on disks of its own.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Job:
     profiled: Callable[..., Any]
     block_bytes: int = 4096
     writes: bool = False
+    workers: int = 1
 
 
 JOBS = {
@@ -36,8 +38,8 @@ JOBS = {
     for job in (
         Job(
             "asyncio",
-            "asyncio face, 64 tasks",
-            64,
+            "asyncio face, 32 tasks",
+            32,
             programs.awaited_reads,
             programs.profiled_awaited_reads,
         ),

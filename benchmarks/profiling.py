@@ -21,11 +21,12 @@ from ringtape.benchmarks.programs import Reads, WorkerProfile
 from ringtape.benchmarks.sampling import Frame, Sampler, Samples, Stack
 
 Mode = Literal["plain", "record", "replay"]
-MODES: dict[str, Mode] = {"record": "record", "replay": "replay", "plain": "plain"}
+MODES: dict[str, Mode] = {"plain": "plain", "record": "record", "replay": "replay"}
 
 SAMPLE_EVERY_S = 0.0005
 
 SUBMIT = "kernel: submit"
+BINDING = "binding: ring entries"
 WAIT = "kernel: wait for completions"
 TOKEN = "waiting for the coordinator"
 IDLE = "waiting for the worker"
@@ -37,8 +38,8 @@ _WORKER_PARTS = (
     ("ringtape.engine.ring", "Ring.submit", SUBMIT),
     ("ringtape.engine.ring", "Ring.wait", WAIT),
     ("ringtape.engine.ring", "Ring.wait_for_many", WAIT),
-    ("ringtape.engine.ring", "", "engine: ring entries"),
-    ("ringtape.engine.columns_ring", "", "engine: ring entries"),
+    ("ringtape.engine.ring", "", BINDING),
+    ("ringtape.engine.columns_ring", "", BINDING),
     ("ringtape.engine.link", "", "message"),
     ("ringtape.engine.outbox", "", "message"),
     ("ringtape.proto", "", "message"),
@@ -97,15 +98,16 @@ def profile(case: Case, mode: Mode, requests: int) -> Profile:
     console = ringtape.Console(on_progress=coordinator.on_progress)
     if mode == "plain":
         # It reports no progress, so its coordinator, which does nothing, is not sampled.
-        result = ringtape.run(job.profiled, disks=[case.disk()], seed=0, arguments=arguments)
+        result = ringtape.run(job.profiled, disks=case.disks(), seed=0, arguments=arguments)
     else:
         result = ringtape.record(
             job.profiled,
-            disks=[case.disk()],
+            disks=case.disks(),
             seed=0,
             arguments=arguments,
             tape=tape,
             data=case.data,
+            strict=False,
             console=console if mode == "record" else None,
         )
         if mode == "replay":

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from ringtape.benchmarks.sampling import Sampler, Samples
 from ringtape.engine.faces import BlockingWorker, Worker
 
-DISK = "disk"
-
 
 @dataclass(frozen=True)
 class Reads:
-    """The arguments of a run: random reads of `block_bytes` each, by `depth` tasks at once in the asyncio face."""
+    """The arguments of a run: so many random reads of `block_bytes` by each worker, `depth` at once."""
 
     requests: int
     depth: int
@@ -50,7 +48,7 @@ def shares(requests: int, depth: int) -> list[int]:
 async def awaited_reads(io: Worker) -> None:
     """`depth` tasks, each of which awaits one read after the other."""
     reads: Reads = io.arguments
-    disk = io.disk(DISK)
+    (disk,) = io.disks
     block_bytes, blocks = reads.block_bytes, disk.size // reads.block_bytes
 
     async def reader(count: int) -> None:
@@ -64,7 +62,7 @@ async def awaited_reads(io: Worker) -> None:
 def blocking_reads(io: BlockingWorker) -> None:
     """One read after the other: depth 1, and a checkpoint for each."""
     reads: Reads = io.arguments
-    disk = io.disk(DISK)
+    (disk,) = io.disks
     block_bytes, blocks = reads.block_bytes, disk.size // reads.block_bytes
     read, random = disk.read, io.random.random
     for _ in range(reads.requests):

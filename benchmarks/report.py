@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Shown
 
 from ringtape.benchmarks import machine
-from ringtape.benchmarks.comparison import Comparison
-from ringtape.benchmarks.rounds import Outcome, Spread
+from ringtape.benchmarks.findings import Figure
+from ringtape.benchmarks.table import Table
 
 ROUNDS_MIN = 5
 # A table on a file or a pipe is this wide; rich would take 80.
-WIDTH_MIN = 100
+WIDTH_MIN = 120
 
-_RATE_COLUMNS = ("fio", "plain", "record", "replay")
-_RATIO_COLUMNS = ("plain ÷ fio", "record ÷ plain", "replay ÷ plain")
+COLUMNS = ("on", "what", "beside", "to reach", "reached (min…max)", "")
 
 
-def show(console: Console, comparison: Comparison) -> None:
-    """Print a table a job, and under them what one has to know to read them."""
+def show(console: Console, table: Table) -> None:
+    """Print a table a row, and under them what one has to know to read them."""
     console = wide(console)
-    for title, group in _by_job(comparison.measured):
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-        table.add_column("on", no_wrap=True)
-        for name in _RATE_COLUMNS:
-            table.add_column(f"{name}/s", justify="right", no_wrap=True)
-        for name in _RATIO_COLUMNS:
-            table.add_column(f"{name}\n(min…max)", justify="right", no_wrap=True)
-        for outcome in group:
-            table.add_row(*_cells(outcome, "\n"))
-        console.print(table)
-    for line in notes(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for title, lines in _groups(table):
+        shown = Shown(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        for column in COLUMNS:
+            shown.add_column(column, justify="right" if "reach" in column else "left")
+        for line in lines:
+            shown.add_row(*line)
+        console.print(shown)
+    for note in notes(table):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def wide(console: Console) -> Console:
@@ -45,55 +40,74 @@ def wide(console: Console) -> Console:
     return Console(file=console.file, width=max(console.width, WIDTH_MIN), highlight=False)
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(table: Table) -> str:
     """The same for a page."""
-    columns = ("on", *(f"{name}/s" for name in _RATE_COLUMNS), *_RATIO_COLUMNS)
     lines = []
-    for title, group in _by_job(comparison.measured):
-        lines += [f"**{title}**", "", _row(columns), "|---|" + "---:|" * (len(columns) - 1)]
-        lines += [_row(_cells(outcome, " ")) for outcome in group]
+    for title, group in _groups(table):
+        lines += [f"**{title}**", "", _row(COLUMNS), "|---|---|---|---:|---:|---|"]
+        lines += [_row(cells) for cells in group]
         lines.append("")
-    return "\n".join([*lines, *notes(comparison)])
+    return "\n".join([*lines, *(line for note in notes(table) for line in (note, ""))]).rstrip()
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(table: Table) -> list[str]:
     """What stands under the tables."""
-    lines = [machine.in_words(comparison.facts, comparison.fio.version)]
-    count = min((len(outcome.rounds) for outcome in comparison.measured), default=0)
-    lines.append(
-        f"Medians of {count} alternating rounds; ratios are of pairs of one round; tapes of level "
-        f"{comparison.plan.data}; fio in the better of its two ways."
+    plan = table.plan
+    each = (
+        f"{plan.amount.requests:,} requests" if plan.amount.requests else f"about {plan.amount.seconds:g} s"
     )
-    if not comparison.complete:
+    lines = [
+        machine.in_words(table.facts, table.fio.version),
+        f"Medians of {plan.rounds} alternating rounds, a measurement takes {each}; ratios are of pairs of one round; "
+        "tapes of level order, with leases but for `strict`; of several ways of fio the best.",
+    ]
+    missed = [figure for _, found in table.measured for one in found for figure in one.figures()]
+    reached = sum(figure.reached for figure in missed)
+    lines.append(f"{reached} of {len(missed)} figures are reached.")
+    if not table.complete:
         lines.append("Not complete: it ended early.")
-    if count < ROUNDS_MIN:
+    if plan.rounds < ROUNDS_MIN:
         lines.append(f"Fewer than {ROUNDS_MIN} rounds: for a look, not for a statement.")
-    return lines + [f"Not measured on {name}: {why}" for name, why in comparison.skipped.items()]
+    return lines + [f"Not measured: {name}: {why}" for name, why in table.skipped.items()]
 
 
-def _by_job(outcomes: Sequence[Outcome]) -> list[tuple[str, list[Outcome]]]:
-    ordered = sorted(outcomes, key=lambda one: one.case.job.name)
-    return [(title, list(group)) for title, group in groupby(ordered, key=lambda one: one.case.job.title)]
+def _groups(table: Table) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    for row, findings in table.measured:
+        yield (
+            f"{row.title} ({row.name})",
+            [_cells(one.on, figure) for one in findings for figure in one.figures()],
+        )
 
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(outcome: Outcome, between: str) -> list[str]:
-    """A row; `between` stands between a median and its spread."""
-    rates = (outcome.best_peer(), *_RATE_COLUMNS[1:])
-    return [
-        outcome.case.target.title,
-        *(_rate(outcome.rate(name).median) for name in rates),
-        *(_ratio(spread, between) for spread in outcome.ratios().values()),
-    ]
+def _cells(on: str, figure: Figure) -> tuple[str, ...]:
+    spread, unit = figure.spread, figure.unit
+    found = value(spread.median, unit)
+    if len(spread.values) > 1:
+        found += f" ({number_of(spread.low, unit)}…{number_of(spread.high, unit)})"
+    sign = "≤" if figure.at_most else "≥"
+    return (
+        on,
+        figure.of,
+        figure.beside,
+        f"{sign} {value(figure.reach, unit)}",
+        found,
+        "reached" if figure.reached else "missed",
+    )
 
 
-def _rate(per_second: float) -> str:
-    return f"{per_second / 1e3:.0f}k" if per_second >= 99_500 else f"{per_second / 1e3:.1f}k"
+def value(number: float, unit: str) -> str:
+    """A number with its unit; a ratio has none."""
+    return number_of(number, unit) + {"/s": " M/s", "MiB": " MiB"}.get(unit, "")
 
 
-def _ratio(spread: Spread, between: str) -> str:
-    digits = 2 if spread.median >= 0.1 else 3
-    return f"{spread.median:.{digits}f}{between}({spread.low:.{digits}f}…{spread.high:.{digits}f})"
+def number_of(number: float, unit: str) -> str:
+    """It without its unit; rates are in millions."""
+    if unit == "/s":
+        return f"{number / 1e6:.2f}"
+    if unit == "MiB":
+        return f"{number:.1f}"
+    return f"{number:.2f}" if abs(number) >= 0.1 else f"{number:.3f}"

@@ -1,25 +1,19 @@
-"""Alternating rounds, and what is made of them: medians, ratios of pairs, their spread.
-
-A ratio is always that of two measurements of the same round: what the machine does beside the benchmark, which may
-take minutes to change, then strikes both.
-"""
+"""Alternating rounds: how much everyone makes, in which order they are measured, and what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from ringtape.benchmarks.contenders import Case, Contender
+from ringtape.benchmarks.findings import Figure, Pair, rate
 from ringtape.benchmarks.jobs import Measurement
 
 # The first try of a contender whose speed is not known, and how often it is tried with more.
 FIRST_TRY_REQUESTS = 2000
 TRIES_MAX = 12
 REQUESTS_MAX = 1 << 32
-
-Round = Mapping[str, Measurement]
 
 
 @dataclass(frozen=True)
@@ -30,63 +24,41 @@ class Amount:
     requests: int | None = None
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A value a round."""
-
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return median(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-    def as_json(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"median": self.median, "min": self.low, "max": self.high, "values": list(self.values)}
-
-
 @dataclass
 class Outcome:
-    """What came of one case. `rounds` grows while it is measured; what is asked of it needs at least one."""
+    """What came of one case; see `Finding`. `rounds` grows while it is measured."""
 
     case: Case
+    pairs: tuple[Pair, ...]
     rounds: list[dict[str, Measurement]] = field(default_factory=list)
+    #: What is measured on, where it is no target.
+    instead: str = ""
 
-    def rate(self, name: str) -> Spread:
-        """Requests a second of one contender."""
-        return Spread(tuple(each[name].rate for each in self.rounds))
+    @property
+    def on(self) -> str:
+        """See `Finding`."""
+        return self.instead or self.case.on
 
-    def ratio(self, name: str, beside: str) -> Spread:
-        """The rate of one contender over that of another, round by round."""
-        return ratio(self.rounds, name, beside)
+    @property
+    def measured(self) -> bool:
+        """See `Finding`."""
+        return bool(self.rounds)
 
-    def best_peer(self) -> str:
-        """The better of fio's ways: the one with the higher median, in all rounds."""
-        return max((name for name in self.rounds[0] if name.startswith("fio")), key=self._median_rate)
-
-    def _median_rate(self, name: str) -> float:
-        return self.rate(name).median
-
-    def ratios(self) -> dict[tuple[str, str], Spread]:
-        """What the benchmark is about: each pair (of, beside)."""
-        pairs = (("plain", self.best_peer()), ("record", "plain"), ("replay", "plain"))
-        return {pair: self.ratio(*pair) for pair in pairs}
+    def figures(self) -> list[Figure]:
+        """See `Finding`."""
+        return [pair.figure(self.rounds) for pair in self.pairs]
 
     def as_json(self) -> dict[str, Any]:
-        """Raw numbers first, then what is made of them."""
-        target, job = self.case.target, self.case.job
+        """See `Finding`."""
+        job = self.case.job
         return {
-            "target": {"name": target.name, "title": target.title},
-            "job": {"name": job.name, "depth": job.depth, "block_bytes": job.block_bytes},
-            "data": self.case.data,
+            "on": [target.name for target in self.case.targets] or self.instead or None,
+            "job": {
+                "name": job.name,
+                "depth": job.depth,
+                "block_bytes": job.block_bytes,
+                "workers": job.workers,
+            },
             "rounds": [
                 # In the order in which they were measured.
                 [
@@ -95,17 +67,9 @@ class Outcome:
                 ]
                 for each in self.rounds
             ],
-            "rates": {name: self.rate(name).as_json() for name in sorted(self.rounds[0])},
-            "ratios": [
-                {"of": of, "beside": beside, **spread.as_json()}
-                for (of, beside), spread in self.ratios().items()
-            ],
+            "rates": {name: rate(self.rounds, name).as_json() for name in sorted(self.rounds[0])},
+            "figures": [figure.as_json() for figure in self.figures()],
         }
-
-
-def ratio(rounds: Sequence[Round], name: str, beside: str) -> Spread:
-    """The rate of `name` over the rate of `beside`, each from one round."""
-    return Spread(tuple(each[name].rate / each[beside].rate for each in rounds))
 
 
 def rotated(contenders: Sequence[Contender], round_number: int) -> list[Contender]:
@@ -131,25 +95,34 @@ def measure(
             counts[contender.name] = requests_for(contender, case, amount)
     for contender in contenders:
         on_step(f"preparing {contender.name}")
-        contender.prepare(case, counts[contender.paced_by])
+        contender.prepare(case, counts.get(contender.paced_by, 1))
     for number in range(rounds):
         this_round: dict[str, Measurement] = {}
         for contender in rotated(contenders, number):
             on_step(f"round {number + 1} of {rounds}: {contender.name}")
-            this_round[contender.name] = contender.measure(case, counts[contender.paced_by], seed=number)
+            this_round[contender.name] = contender.measure(
+                case, counts.get(contender.paced_by, 1), seed=number
+            )
         outcome.rounds.append(this_round)
 
 
 def requests_for(contender: Contender, case: Case, amount: Amount) -> int:
     """How many requests take the contender about as long as a measurement should; it is warm afterwards."""
+    workers = case.job.workers
     if amount.requests is not None:
-        return amount.requests
+        return _shared(amount.requests, workers)
     requests = FIRST_TRY_REQUESTS
     for _ in range(TRIES_MAX):
-        tried = contender.measure(case, requests, seed=0)
-        enough = min(max(int(tried.rate * amount.seconds), case.job.depth), REQUESTS_MAX)
+        tried = contender.measure(case, _shared(requests, workers), seed=0)
+        least = case.job.depth * workers
+        enough = min(max(int(tried.rate * amount.seconds), least), REQUESTS_MAX)
         if tried.elapsed_s >= amount.seconds / 4:
-            return enough
+            return _shared(enough, workers)
         # A first try may be slow for being the first: come close in steps.
         requests = min(max(enough // 2, 2 * requests), 50 * requests)
-    return requests
+    return _shared(requests, workers)
+
+
+def _shared(requests: int, workers: int) -> int:
+    """As many, of which each worker makes the same."""
+    return max(requests // workers, 1) * workers

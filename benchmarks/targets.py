@@ -45,6 +45,8 @@ class Target:
     name: str
     title: str
     path: str
+    #: It is read through the page cache, which holds all of it.
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ def local_file(setup: Setup) -> Iterator[Target]:
         raise TargetUnavailable(f"there is no folder {folder}")
     with _file(folder, setup.size_bytes) as path:
         yield Target("file", f"file on {file_system_of(folder)}", path)
+
+
+@contextlib.contextmanager
+def page_cache(setup: Setup) -> Iterator[Target]:
+    """A file on the local file system, all of it in the page cache."""
+    with local_file(setup) as target:
+        with open(target.path, "rb", buffering=0) as file:
+            while file.read(_CHUNK_BYTES):
+                pass
+        yield Target("cached", f"{target.title}, in the page cache", target.path, cached=True)
 
 
 @contextlib.contextmanager

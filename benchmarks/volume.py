@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import ringtape.engine.volume  # noqa: F401
-from ringtape.benchmarks.programs import DISK, Reads, profiled
+from ringtape.benchmarks.programs import Reads, profiled
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import Kind
 from ringtape.engine.rows import REQUEST
@@ -22,7 +22,7 @@ ARRAY_ROWS = 1 << 16
 
 
 def volume_reads(io: BlockingWorker) -> None:
-    """Random reads, whose data is dropped."""
+    """Random reads on all its disks, whose data is dropped."""
     io.submit(_arrays(io, Kind.READ), depth=io.arguments.depth)
 
 
@@ -45,10 +45,13 @@ def profiled_volume_writes(io: BlockingWorker) -> None:
 
 def _arrays(io: BlockingWorker, kind: Kind) -> Iterator[Any]:
     reads: Reads = io.arguments
-    blocks = io.disk(DISK).size // reads.block_bytes
+    disks = len(io.disks)
+    blocks = min(disk.size for disk in io.disks) // reads.block_bytes
     random = np.random.default_rng(io.random.getrandbits(64))
     for first in range(0, reads.requests, ARRAY_ROWS):
         rows = np.zeros(min(ARRAY_ROWS, reads.requests - first), REQUEST)
         rows["kind"], rows["length"] = kind, reads.block_bytes
         rows["offset"] = random.integers(0, blocks, len(rows)) * reads.block_bytes
+        if disks > 1:
+            rows["disk"] = random.integers(0, disks, len(rows))
         yield rows

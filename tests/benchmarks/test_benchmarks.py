@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,17 +25,25 @@ from typer.testing import CliRunner
 
 from ringtape.benchmarks import fio, report
 from ringtape.benchmarks.__main__ import app
-from ringtape.benchmarks.comparison import Comparison, Plan
 from ringtape.benchmarks.contenders import Case, Contender
 from ringtape.benchmarks.errors import BenchmarkError
+from ringtape.benchmarks.findings import Pair, ratio
 from ringtape.benchmarks.jobs import JOBS, Measurement
 from ringtape.benchmarks.programs import shares
-from ringtape.benchmarks.rounds import Amount, Outcome, measure, ratio, requests_for, rotated
+from ringtape.benchmarks.rounds import Amount, Outcome, measure, requests_for, rotated
+from ringtape.benchmarks.rows import ROWS, Plan
+from ringtape.benchmarks.table import Table
 from ringtape.benchmarks.targets import Setup, Target
 
 REPORT = (Path(__file__).parent / "fio_report.json").read_text()
-CASE = Case(Target("file", "file on ext4", "/nowhere/data"), JOBS["asyncio"], Path("/nowhere"), "digest")
-PLAN = Plan(["file"], ["asyncio"], 2, Amount(), Setup(1 << 20), "digest", insist=True)
+CASE = Case((Target("file", "file on ext4", "/nowhere/data"),), JOBS["asyncio"], Path("/nowhere"), "order")
+PLAN = Plan(["reads"], ["file"], 2, Amount(), Setup(1 << 20), True, real_requests=1, made_up_requests=1)
+PAIRS = (
+    Pair("plain", ("fio", "fio-registered"), 0.5),
+    Pair("record", ("plain",), 0.9),
+    Pair("replay", (), 200.0),
+    Pair("replay", ("plain",), 4.0, times=True),
+)
 SECONDS = st.floats(1e-6, 1e6)
 
 
@@ -82,7 +91,7 @@ def test_fio_version_is_read_in_all_its_forms() -> None:
 @pytest.mark.parametrize("job", JOBS.values(), ids=list(JOBS))
 def test_fio_runs_the_job_that_ringtape_runs_and_never_writes_in_one_that_reads(job: Any) -> None:
     for options in fio.ways(job).values():
-        command = fio.command_line("fio", "/a:b", job, requests=1000, seed=3, options=options)
+        command = fio.command_line("fio", [["/a:b"]], job, requests=1000, seed=3, options=options)
         wanted = {
             *(("--rw=randwrite",) if job.writes else ("--readonly", "--rw=randread")),
             "--direct=1",
@@ -123,7 +132,7 @@ def test_everyone_is_measured_once_a_round_after_everyone_is_prepared() -> None:
         Fake("plain", "plain", 4000, log),
         Fake("record", "plain", 9000, log),
     ]
-    outcome = Outcome(CASE)
+    outcome = Outcome(CASE, ())
     measure(outcome, fakes, rounds=4, amount=Amount(requests=640), on_step=lambda text: None)
     assert log[:3] == ["prepare fio 640", "prepare plain 640", "prepare record 640"]
     assert [list(each) for each in outcome.rounds] == [
@@ -143,7 +152,7 @@ def test_pace_is_set_by_the_one_that_is_named() -> None:
         Fake("plain", "plain", 4000, log),
         Fake("record", "plain", 9000, log),
     ]
-    outcome = Outcome(CASE)
+    outcome = Outcome(CASE, ())
     measure(outcome, fakes, rounds=1, amount=Amount(seconds=2), on_step=lambda text: None)
     counts = {name: one.requests for name, one in outcome.rounds[0].items()}
     assert counts["plain"] == counts["record"]
@@ -182,6 +191,7 @@ def outcome_of(**seconds: list[float]) -> Outcome:
     rows = zip(*seconds.values(), strict=True)
     return Outcome(
         CASE,
+        PAIRS,
         [{name: Measurement(1000, s) for name, s in zip(names, row, strict=True)} for row in rows],
     )
 
@@ -196,14 +206,15 @@ SAMPLE = {
 }
 
 
-def test_plain_stands_beside_the_fio_with_the_better_median_in_every_round() -> None:
-    outcome = outcome_of(**SAMPLE)
-    assert outcome.best_peer() == "fio-registered"
-    assert {pair: spread.values for pair, spread in outcome.ratios().items()} == {
-        ("plain", "fio-registered"): (0.5, 0.25, 0.5),
-        ("record", "plain"): (0.5, 1.0, 0.25),
-        ("replay", "plain"): (0.25, 0.5, 0.5),
-    }
+def test_a_peer_is_the_way_with_the_better_median_in_every_round() -> None:
+    found = [(one.of, one.beside, one.spread.values, one.reached) for one in outcome_of(**SAMPLE).figures()]
+    assert found == [
+        ("plain", "fio-registered", (0.5, 0.25, 0.5), True),
+        ("record", "plain", (0.5, 1.0, 0.25), False),
+        ("replay", "", (125.0, 125.0, 250.0), False),
+        # As many times as long as plain.
+        ("replay", "plain", (4.0, 2.0, 2.0), True),
+    ]
 
 
 def test_rotation_puts_each_into_each_place_once() -> None:
@@ -215,32 +226,49 @@ def test_rotation_puts_each_into_each_place_once() -> None:
 # what is printed and written
 
 
-def comparison_of(outcome: Outcome) -> Comparison:
-    comparison = Comparison(PLAN, fio.Fio("/usr/bin/fio", "3.33"))
-    comparison.outcomes.append(outcome)
-    # Interrupted before its first round: not to be shown.
-    comparison.outcomes.append(Outcome(CASE))
-    comparison.skipped["zram"] = "zram needs root"
-    return comparison
+def table_of(outcome: Outcome) -> Table:
+    table = Table(PLAN, fio.Fio("/usr/bin/fio", "3.33"))
+    # The second was interrupted before its first round: not to be shown.
+    table.found.append((ROWS["reads"], [outcome, Outcome(CASE, PAIRS)]))
+    table.skipped["zram"] = "zram needs root"
+    return table
 
 
 def test_json_holds_raw_numbers_from_which_the_ratios_follow() -> None:
-    found = json.loads(comparison_of(outcome_of(**SAMPLE)).as_json())
-    (case,) = found["cases"]
-    rates = [{one["contender"]: one["requests"] / one["elapsed_s"] for one in row} for row in case["rounds"]]
-    for each in case["ratios"]:
-        assert each["values"] == [row[each["of"]] / row[each["beside"]] for row in rates]
-        assert each["median"] == median(each["values"])
+    found = json.loads(table_of(outcome_of(**SAMPLE)).as_json())
+    (row,) = found["rows"]
+    (case,) = row["found"]
+    rates = [
+        {one["contender"]: one["requests"] / one["elapsed_s"] for one in each} for each in case["rounds"]
+    ]
+    for figure in case["figures"][:2]:
+        assert figure["values"] == [each[figure["of"]] / each[figure["beside"]] for each in rates]
+        assert figure["median"] == median(figure["values"])
+        assert figure["reached"] == (figure["median"] >= figure["reach"])
     assert found["skipped"] == {"zram": "zram needs root"}
     assert not found["complete"]
     assert {"kernel", "cpu", "cores", "python", "versions", "fio"} <= set(found["machine"])
 
 
-def test_markdown_is_a_table_with_medians_ratios_and_spread() -> None:
-    text = report.markdown(comparison_of(outcome_of(**SAMPLE)))
-    assert "| file on ext4 | 1.0k | 0.5k | 0.2k | 0.1k | 0.50 (0.25…0.50) |" in text
+def test_markdown_is_a_table_of_what_is_wanted_and_what_was_found() -> None:
+    text = report.markdown(table_of(outcome_of(**SAMPLE)))
+    assert "| file on ext4 | plain | fio-registered | ≥ 0.50 | 0.50 (0.25…0.50) | reached |" in text
+    assert "| file on ext4 | record | plain | ≥ 0.90 | 0.50 (0.25…1.00) | missed |" in text
+    assert "| file on ext4 | replay | plain | ≤ 4.00 | 2.00 (2.00…4.00) | reached |" in text
+    assert "2 of 4 figures are reached" in text
     assert "Fewer than 5 rounds" in text
-    assert "Not measured on zram: zram needs root" in text
+    assert "Not measured: zram: zram needs root" in text
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_chart_has_a_bar_for_each_figure(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    from ringtape.benchmarks import charts
+
+    path = tmp_path / f"chart{suffix}"
+    charts.draw_table(table_of(outcome_of(**SAMPLE)), path)
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
 
 
 # the command line
@@ -255,11 +283,15 @@ def test_markdown_is_a_table_with_medians_ratios_and_spread() -> None:
         (["--requests", "1"], "--requests 1"),
         (["--requests", "640", "--seconds", "1"], "exclude each other"),
         (["--targets", "tmpfs,floppy"], "floppy"),
-        (["--jobs", "threads"], "threads"),
+        (["--rows", "threads"], "threads"),
+        (["--real", "0"], "--real 0"),
+        (["--made-up", "0"], "--made-up 0"),
+        (["--chart", "chart.gif"], ".svg or .png"),
+        (["--chart", "/nowhere/at/all/chart.svg"], "/nowhere/at/all"),
         (["--size", "3"], "multiple of 1M"),
         (["--size", "much"], "--size much"),
         (["--folder", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["--data", "all"], "--data all"),
+        (["profile", "--data", "all"], "--data all"),
         (["profile", "--mode", "fast"], "--mode fast"),
         (["profile", "--job", "all"], "--job all"),
         (["profile", "--target", "tmpfs,loop"], "--target tmpfs,loop"),
@@ -295,7 +327,7 @@ def test_a_json_file_that_cannot_be_written_is_found_out_before_measuring(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(fio, "find", lambda: fio.Fio("fio", "3.33"))
-    monkeypatch.setattr(Comparison, "run", lambda self, on_step: pytest.fail("it measured"))
+    monkeypatch.setattr(Table, "run", lambda self, on_step: pytest.fail("it measured"))
     done = CliRunner().invoke(app, ["--json", str(tmp_path / "missing" / "out.json")])
     assert done.exit_code == 2
     assert "missing/out.json" in done.stderr
@@ -309,29 +341,78 @@ def test_shares_add_up() -> None:
     assert sum(shares(1001, 64)) == 1001
 
 
-@pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
-def test_a_quick_run_measures_everyone_and_leaves_nothing(tmp_path: Path) -> None:
-    output = tmp_path / "out.json"
-    command = [
-        sys.executable,
-        "-m",
-        "ringtape.benchmarks",
-        "--quick",
-        "--targets",
-        "file",
-        "--jobs",
-        "asyncio",
+def test_who_reads_and_writes_with_two_workers_has_a_disk_each() -> None:
+    targets = tuple(Target("file", "a file", f"/nowhere/{name}") for name in "abc")
+    case = Case(targets, replace(JOBS["volume"], workers=2), Path("/nowhere"), "order")
+    assert case.files() == [["/nowhere/a", "/nowhere/c"], ["/nowhere/b"]]
+    assert [disk.workers for disk in case.disks()] == [[0], [1], [0]]
+    command = fio.command_line("fio", case.files(), case.job, requests=2000, seed=0, options={})
+    assert [part for part in command if "filename" in part] == [
+        "--filename=/nowhere/a:/nowhere/c",
+        "--filename=/nowhere/b",
     ]
-    more = ["--requests", "200", "--folder", str(tmp_path), "--json", str(output)]
+    assert command.count(f"--io_size={1000 * 4096}") == 2
+
+
+def quick(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """The rows of a quick run beside a real fio, which leaves nothing behind."""
+    output = tmp_path / "out.json"
+    command = [sys.executable, "-m", "ringtape.benchmarks", "--quick", "--targets", "file", *arguments]
+    more = ["--requests", "512", "--folder", str(tmp_path), "--json", str(output)]
     done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=100, check=False)
     if done.returncode == 5 or "O_DIRECT" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    assert "record ÷ plain" in done.stdout
     found = json.loads(output.read_text())
     assert found["complete"]
-    (case,) = found["cases"]
-    everyone = {"fio", "fio-registered", "plain", "record", "replay"}
-    assert [{one["contender"] for one in each} for each in case["rounds"]] == [everyone] * 2
-    assert all(one["requests"] == 200 and one["elapsed_s"] > 0 for each in case["rounds"] for one in each)
     assert os.listdir(tmp_path) == ["out.json"]
+    return {row["row"]: row["found"] for row in found["rows"]}
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
+def test_a_quick_run_measures_everyone_beside_its_peers(tmp_path: Path) -> None:
+    rows = quick(tmp_path, "--rows", "reads,writes,two")
+    ways = ("fio", "fio-registered")
+    everyone = {f"{way}{what}" for way in ways for what in ("", " write_iolog", " read_iolog")}
+    for name, measured in {
+        "reads": everyone | {"plain", "record", "replay"},
+        "writes": everyone | {"plain", "record", "replay"},
+        "two": {"record", *(f"{way} write_iolog" for way in ways)},
+    }.items():
+        (case,) = rows[name]
+        assert [{one["contender"] for one in each} for each in case["rounds"]] == [measured] * 2
+        for one in (one for each in case["rounds"] for one in each):
+            assert one["elapsed_s"] > 0
+            # fio does not count what is under way when an iolog ends.
+            assert 512 - 64 * ("read_iolog" in one["contender"]) <= one["requests"] <= 512
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
+def test_rows_without_fio_measure_what_they_say(tmp_path: Path) -> None:
+    pytest.importorskip("caio")
+    pytest.importorskip("aiofile")
+    rows = quick(tmp_path, "--rows", "depth-1,awaited,coordinator,memory,start")
+    figures = {name: [one for case in found for one in case["figures"]] for name, found in rows.items()}
+    assert [(one["of"], one["beside"]) for one in figures["awaited"]] == [
+        ("plain", "caio"),
+        ("plain", "aiofile"),
+        ("record", "caio"),
+        ("record", "aiofile"),
+    ]
+    assert {one["of"] for one in figures["depth-1"]} == {"record", "record strict"}
+    # A rate for 1, 8 and 64 workers and one over the other, for each of four shapes of messages.
+    assert [one["unit"] for one in figures["coordinator"]] == ["/s", "/s", "/s", "×"] * 4
+    assert {one["of"].split(",")[0] for one in figures["memory"]} == {"coordinator", "worker"}
+    assert all(one["at_most"] for one in figures["start"])
+
+
+def test_peers_that_are_missing_are_one_line_that_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fio, "find", lambda: fio.Fio("fio", "3.33"))
+    monkeypatch.setattr("ringtape.benchmarks.aio.find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["--rows", "awaited", "--targets", "file"])
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "ringtape benchmarks: caio and aiofile not installed: pip install 'ringtape[bench]'\n"
+    )

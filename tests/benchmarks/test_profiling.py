@@ -10,7 +10,8 @@ import signal
 
 import pytest
 
-from ringtape.benchmarks import profiling
+from ringtape.benchmarks import profiling, splitting
+from ringtape.benchmarks.jobs import Measurement
 from ringtape.benchmarks.sampling import Frame, Sampler, Stack
 
 
@@ -34,7 +35,7 @@ GATE = ("ringtape.engine.gate", "CoordinatedGate.checkpoint")
             ],
             profiling.TOKEN,
         ),
-        ([("ringtape.engine.ring", "Ring.put_transfer")], "engine: ring entries"),
+        ([("ringtape.engine.ring", "Ring.put_transfer")], "binding: ring entries"),
         ([("ringtape.engine.outbox", "Outbox.take"), GATE], "message"),
         ([("enum", "EnumType.__call__"), GATE], "engine"),
         ([("asyncio.events", "Handle._run"), ("ringtape.engine.loop", "run")], "event loop"),
@@ -64,6 +65,55 @@ def test_parts_and_functions_add_up_to_the_whole() -> None:
         ("coordinator", 5),
     ]
     assert sum(place.ns for place in found.functions) == 100
+
+
+def test_a_split_takes_the_parts_of_each_process_together_and_adds_up() -> None:
+    worker = profiling.of_process(
+        "worker",
+        {
+            stack(("ringtape.engine.ring", "Ring.submit")): 30,
+            stack(("ringtape.engine.ring", "Ring.wait")): 50,
+            stack(("ringtape.engine.columns_ring", "ColumnsRing.put")): 12,
+            stack(("ringtape.engine.columns", "Columns.release")): 8,
+        },
+        profiling.worker_part,
+        4e-8,
+        2e-8,
+    )
+    coordinator = profiling.of_process(
+        "coordinator",
+        {
+            stack(("ringtape.coordinator.recorder", "Recorder.batch")): 20,
+            stack(("ringtape.coordinator.digest", "RunDigest.token")): 10,
+            stack(("ringtape.coordinator.tape.writer", "TapeWriter.flush")): 6,
+        },
+        profiling.coordinator_part,
+        0.0,
+        0.0,
+    )
+    measured = Measurement(2, 1.0)
+    columns = splitting.split({"record": profiling.Profile(measured, [worker, coordinator])})
+    found = {name: {group: ns for group, ns in column.items() if ns} for name, column in columns.items()}
+    assert found["record, worker"] == {
+        "kernel": 40,
+        "binding": 6,
+        "engine": 4,
+        "all": 50,
+        splitting.USER: pytest.approx(20),
+        splitting.SYSTEM: pytest.approx(10),
+    }
+    assert found["record, coordinator"] == {"coordinator": 15, "tape": 3, "all": 18}
+    text = splitting.markdown(columns)
+    assert "| kernel | 40 |  |" in text and "| all | 50 | 18 |" in text and "program" not in text
+
+
+def test_every_part_is_in_a_group() -> None:
+    parts = {
+        part for rules in (profiling._WORKER_PARTS, profiling._COORDINATOR_PARTS) for _, _, part in rules
+    }
+    grouped = [part for members in splitting.GROUPS.values() for part in members]
+    assert parts <= set(grouped)
+    assert len(grouped) == len(set(grouped))
 
 
 def test_a_sampler_sees_where_the_time_goes_and_leaves_nothing_behind() -> None:
