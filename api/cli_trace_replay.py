@@ -116,6 +116,13 @@ def replay(
             "--overlap", help="Overlapping requests go to the disk in the order of the trace, or race."
         ),
     ] = Overlap.ORDER,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare what is read with what was written before, and read all of that once more at the end.",
+        ),
+    ] = False,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -169,6 +176,7 @@ def replay(
                 speed=speed,
                 depth=depth,
                 overlap=overlap.value,
+                verify=verify,
                 tape=tape,
                 console=shown,
             )
@@ -237,6 +245,15 @@ def _say_what_went_wrong(done: TraceReplay) -> int:
                 f"{os.strerror(one['first_errno'])}"
             )
             code = code or Exit.PROGRAM_RAISED
+    verify = report.get("verify")
+    if verify and verify["wrong"]:
+        first = verify["first"]
+        console.say_error(
+            f"{verify['wrong']:,} of {verify['checked']:,} blocks were wrong when they were read; the first: disk "
+            f"{first['disk']!r} offset {first['offset']} length {first['length']}, read by request {first['read_by']}: "
+            f"expected {first['expected']}, found {first['found']}"
+        )
+        code = code or Exit.PROGRAM_RAISED
     return code
 
 
@@ -259,6 +276,9 @@ def _print_report(report: dict[str, Any]) -> None:
     if lag:
         facts["lag"] = _times(lag)
         facts["late"] = f"{lag['late']:,} by more than 1 ms"
+    verify = report.get("verify")
+    if verify:
+        facts["verified"] = f"{verify['checked']:,} blocks, {verify['wrong']:,} wrong"
     if report["tape"]:
         facts["tape"] = report["tape"]
     console.print_facts(f"{report['trace']}: replayed at speed {report['speed']}", facts)

@@ -20,7 +20,8 @@ from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import REQUEST_BYTES_MAX
 from ringtape.proto.errors import TraceError
 from ringtape.tape.histogram import Histogram
-from ringtape.traces.columns import KIND_NAMES, WRITE, Array
+from ringtape.trace_verifying import READ_BYTES_MAX, Verifier
+from ringtape.traces.columns import KIND_NAMES, READ, WRITE, Array
 from ringtape.traces.placing import Fit, Place, Placing
 from ringtape.traces.survey import fingerprint
 from ringtape.traces.trace import Trace
@@ -28,7 +29,7 @@ from ringtape.traces.trace import Trace
 # Of a trace that is replayed by its times, so much text is parsed at once: it takes less than a millisecond, in which
 # no request is made.
 _TIMED_CHUNK_BYTES = 32 << 10
-_ARRAY_ROWS = 4096
+ARRAY_ROWS = 4096
 #: A request that is so much behind its schedule is late.
 LATE_NS = 1_000_000
 
@@ -44,6 +45,7 @@ class Plan:
         fingerprint: of the trace's files, which have to be what they were.
         speed: how many times faster than in the trace; 0 is as fast as the disks go.
         depth: how many requests are under way at once, at most.
+        verify: compare what is read with what was written, and read all of it at the end.
     """
 
     path: str
@@ -57,6 +59,7 @@ class Plan:
     align: bool
     speed: float
     depth: int
+    verify: bool
 
     def placing(self) -> Placing:
         """What places the trace's requests on the disks."""
@@ -95,8 +98,9 @@ class _Player:
     def __init__(self, io: BlockingWorker, plan: Plan, trace: Trace) -> None:
         self._io, self._plan, self._trace = io, plan, trace
         self._placing = plan.placing()
-        # Those that have not completed, in order.
-        self._given: deque[Array] = deque()
+        # Those that have not completed, in order, and where they read into.
+        self._given: deque[tuple[Array, bytearray | None]] = deque()
+        self._verifier = Verifier(io.disks) if plan.verify else None
         self._kinds = {kind: _OfKind() for kind in KIND_NAMES}
         self._lags = _Lags() if plan.speed else None
 
@@ -110,13 +114,15 @@ class _Player:
         io.checkpoint()
         began_ns = io.now_ns()
         io.submit(
-            self._restarted(first, arrays),
+            self._with_buffers(self._scheduled(first, arrays)),
             depth=self._plan.depth,
             on_results=self._take,
             on_made=lags.made if lags is not None else None,
         )
         elapsed_ns = io.now_ns() - began_ns
-        placing = self._placing
+        verifier, placing = self._verifier, self._placing
+        if verifier is not None:
+            io.submit(self._with_buffers(verifier.all_written()), on_results=self._verify)
         return {
             "elapsed_s": elapsed_ns / 1e9,
             "kinds": {KIND_NAMES[kind]: one.facts() for kind, one in self._kinds.items() if one.requests},
@@ -125,24 +131,42 @@ class _Player:
             "shortened": placing.shortened,
             # Measured, and so on the tape as what came from outside.
             "lag_ns": io.capture(lags.facts) if lags is not None else None,
+            "verify": verifier.facts() if verifier is not None else None,
         }
 
     def _arrays(self) -> Iterator[Array]:
         for batch in self._trace:
             rows = self._placing.rows(batch)
-            for first in range(0, len(rows), _ARRAY_ROWS):
-                yield rows[first : first + _ARRAY_ROWS]
+            reads = np.cumsum(np.where(rows["kind"] == READ, rows["length"], 0)) if self._verifier else None
+            first = 0
+            while first < len(rows):
+                last = first + ARRAY_ROWS
+                if reads is not None:
+                    most = READ_BYTES_MAX + (int(reads[first - 1]) if first else 0)
+                    last = min(last, max(first + 1, int(np.searchsorted(reads, most, side="right"))))
+                yield rows[first:last]
+                first = last
 
-    def _restarted(self, first: Array | None, arrays: Iterator[Array]) -> Iterator[Array]:
+    def _scheduled(self, first: Array | None, arrays: Iterator[Array]) -> Iterator[Array]:
         while first is not None:
-            self._given.append(first)
             if self._lags is not None:
                 self._lags.given(first["time_ns"])
             yield first
             first = next(arrays, None)
 
+    def _with_buffers(self, arrays: Iterator[Array]) -> Iterator[tuple[Array, bytearray | None]]:
+        for rows in arrays:
+            self._given.append((rows, self._verifier.buffer(rows) if self._verifier is not None else None))
+            yield self._given[-1]
+
+    def _verify(self, results: Any) -> Array:
+        rows, into = self._given.popleft()
+        if self._verifier is not None and into is not None:
+            self._verifier.take(rows, results, into)
+        return rows
+
     def _take(self, results: Any) -> None:
-        rows = self._given.popleft()
+        rows = self._verify(results)
         kinds = rows["kind"]
         for kind in np.unique(kinds).tolist():
             chosen = kinds == kind

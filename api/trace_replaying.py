@@ -63,6 +63,7 @@ def replay_trace(
     speed: str | float = ORIGINAL,
     depth: int = DEPTH,
     overlap: Overlap = "order",
+    verify: bool = False,
     tape: StrPath | None = None,
     data: Data = "digest",
     seed: int | None = None,
@@ -86,6 +87,8 @@ def replay_trace(
         speed: "original", "2x" or 2 (twice as fast), or "max".
         depth: so many requests under way at once, at most. What has to wait for that is late.
         overlap: as in `record`.
+        verify: compare what is read with what was written before in the replay, and read all of that once more at the
+            end. The report says how many blocks were wrong. Not with overlap "race", where nobody knows the order.
         tape: a tape to record it on; None records nothing.
         data: as in `record`, and without meaning where nothing is recorded.
         seed: of the run, which draws nothing at random.
@@ -100,6 +103,8 @@ def replay_trace(
     given = disk_setup.checked(disks)
     factor = speed_of(speed)
     _check(fit, depth)
+    if verify and overlap == "race":
+        raise UsageError("overlap 'race' leaves unknown what a block has to hold: it cannot be verified")
     checked_seed(1, seed)
     entries = [_entry(device, place) for device, place in (mapping or {}).items()]
     options: dict[str, Any] = {"action": action, "time_unit": time_unit, "skip_bad": skip_bad}
@@ -116,6 +121,7 @@ def replay_trace(
             align=align,
             speed=factor,
             depth=depth,
+            verify=verify,
             **options,
         )
         if facts["last_ns"] is not None and not latest_due_fits(facts["last_ns"], factor):
@@ -286,7 +292,7 @@ def _report(
         "mode": result.mode,
         "tape": result.tape,
         "digest": result.digest,
-        "requests": result.requests,
+        "requests": sum(one["requests"] for one in returned.get("kinds", {}).values()),
         "trace_requests": facts["requests"],
         "skipped": trace.skipped,
         "devices": [
