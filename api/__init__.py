@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ringtape.settings import UsageError
     from ringtape.tape.tape import Tape, TapeDisk, TapeHeader, TapeRequest, open_tape
     from ringtape.tape.writing import OutputError
+    from ringtape.trace_replaying import TraceReplay, replay_trace
 
 __all__ = [
     "AsyncDisk",
@@ -69,6 +70,7 @@ __all__ = [
     "TapeHeader",
     "TapeRequest",
     "TraceError",
+    "TraceReplay",
     "UnknownDisk",
     "Unrecorded",
     "UsageError",
@@ -79,6 +81,7 @@ __all__ = [
     "open_tape",
     "record",
     "replay",
+    "replay_trace",
     "rewind",
     "run",
 ]
@@ -152,6 +155,10 @@ _HOMES = {
         "open_tape",
     ),
     "ringtape.tape.writing": ("OutputError",),
+    "ringtape.trace_replaying": (
+        "TraceReplay",
+        "replay_trace",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

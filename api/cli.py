@@ -22,7 +22,7 @@ from ringtape.cli_runs import (
     show_replay,
     watched_lines,
 )
-from ringtape.cli_trace import trace_app
+from ringtape.cli_trace_replay import trace_app
 from ringtape.console import Exit
 from ringtape.tape import commands as tape_commands
 

@@ -26,7 +26,7 @@ _CODES = """\
 # A cloud's trace may be of thousands.
 _DEVICES_SHOWN = 32
 
-trace_app = typer.Typer(help="Read block traces of the field.")
+trace_app = typer.Typer(help="Read block traces of the field, and replay them on disks.")
 
 
 class TraceFormat(enum.StrEnum):

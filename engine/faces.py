@@ -311,13 +311,15 @@ class Worker(_Disks[AsyncDisk]):
         data: Any = None,
         into: Any = None,
         on_results: Callable[[Any], object] | None = None,
+        on_made: Callable[[int], object] | None = None,
     ) -> Any:
         """Carry out many requests, `depth` of them under way at once; what fails raises nothing but is in the results.
 
         Args:
             requests: a NumPy structured array with the fields kind, disk (an index into `disks`), offset and length
                 (bytes), and where wanted flags and time_ns (not before so long after the call, on the recorded clock).
-                Or an iterable of such arrays, taken one after the other as room for their requests comes.
+                Or an iterable of such arrays, or of pairs of one and its `into`, taken one after the other as room for
+                their requests comes.
             depth: requests are made in the order given, so many before the first is released.
             data: the bytes of the array's writes, one behind the other, not to be changed meanwhile; without it a
                 pattern is written.
@@ -325,6 +327,8 @@ class Worker(_Disks[AsyncDisk]):
                 dropped.
             on_results: called with the results of each array of an iterable, in order; it and the iterable run as part
                 of this call.
+            on_made: called whenever some were made, with how many of this call there are by now; the kernel has been
+                given those that wait for no other. It may not use this object.
 
         Returns:
             An array with a row for each request, with the fields id, sequence, result (bytes or minus errno) and
@@ -333,7 +337,9 @@ class Worker(_Disks[AsyncDisk]):
         Raises:
             InvalidRequest: naming the row; nothing of the array is submitted then.
         """
-        volume = self._volume(requests, depth=depth, data=data, into=into, on_results=on_results)
+        volume = self._volume(
+            requests, depth=depth, data=data, into=into, on_results=on_results, on_made=on_made
+        )
         return await volume.carry_out()
 
     async def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:
@@ -378,9 +384,12 @@ class BlockingWorker(_Disks[BlockingDisk]):
         data: Any = None,
         into: Any = None,
         on_results: Callable[[Any], object] | None = None,
+        on_made: Callable[[int], object] | None = None,
     ) -> Any:
         """Carry out many requests, `depth` of them under way at once; see `Worker.submit`."""
-        volume = self._volume(requests, depth=depth, data=data, into=into, on_results=on_results)
+        volume = self._volume(
+            requests, depth=depth, data=data, into=into, on_results=on_results, on_made=on_made
+        )
         return volume.carry_out_blocking()
 
     def send(self, worker: int, payload: bytes | bytearray | memoryview) -> None:

@@ -31,6 +31,7 @@ _numbers = itertools.count()
 
 Results = NDArray[Any]
 OnResults = Callable[[Results], object]
+OnMade = Callable[[int], object]
 
 
 class Volume:
@@ -47,12 +48,13 @@ class Volume:
         data: Any,
         into: Any,
         on_results: OnResults | None,
+        on_made: OnMade | None = None,
     ) -> None:
         """Raise `InvalidRequest` for what cannot be."""
         self._gate, self._disks, self.worker = gate, disks, worker
         self.number = next(_numbers)
         self._depth = _checked_depth(depth)
-        self._on_results = on_results
+        self._on_results, self._on_made = on_results, on_made
         self._results: Results | None = None
         #: Those that are not done, the oldest first.
         self.arrays: deque[Rows] = deque()
@@ -131,7 +133,8 @@ class Volume:
             except StopIteration:
                 self._source = None
                 continue
-            self._add(Rows(requests, self._disks, base=self._made_rows))
+            requests, into = requests if isinstance(requests, tuple) else (requests, None)
+            self._add(Rows(requests, self._disks, base=self._made_rows, into=into))
 
     def _add(self, rows: Rows) -> None:
         self.arrays.append(rows)
@@ -221,6 +224,9 @@ class Volume:
         else:
             self._issue(rows, first, last, self._columns)
         self._gate.issued()
+        if self._on_made is not None:
+            self._gate.queue.submit()
+            self._on_made(self.submitted)
 
     def _issue(self, rows: Rows, first: int, last: int, columns: Columns) -> None:
         while first < last:

@@ -48,11 +48,12 @@ class Trace:
         first_skipped: the first of them, and what is wrong with it; None if there was none.
     """
 
-    def __init__(self, path: str, *, format: str, options: Options, skip_bad: bool) -> None:
+    def __init__(self, path: str, *, format: str, options: Options, skip_bad: bool, chunk_bytes: int) -> None:
         self.requests = 0
         self.skipped = 0
         self.first_skipped: str | None = None
         self._skip_bad = skip_bad
+        self._chunk_bytes = chunk_bytes
         self._options = options
         self._devices = Devices()
         self._first: int | None = None
@@ -111,7 +112,7 @@ class Trace:
 
     def _text_batches(self, reader: TextFormat, source: Source) -> Iterator[Array]:
         number = 1
-        for data in _whole_lines(source):
+        for data in _whole_lines(source, self._chunk_bytes):
             if not data:
                 raise TraceError(f"{source.name}: line {number}: it is longer than {LINE_BYTES_MAX} bytes")
             lines = reader.split(data, number)
@@ -197,6 +198,7 @@ def open_trace(
     action: str = "Q",
     time_unit: str = AUTO,
     skip_bad: bool = False,
+    chunk_bytes: int | None = None,
 ) -> Trace:
     """Open a trace of block requests; a context manager that gives its requests in batches.
 
@@ -210,6 +212,7 @@ def open_trace(
         action: which event of blktrace and blkparse is the request: `Q` (queued) or `D` (sent to the device).
         time_unit: of the times of an ASCII trace: `ns` (MQSim), `ms` (DiskSim), or `auto`.
         skip_bad: leave bad lines out and count them.
+        chunk_bytes: how much text becomes a batch, about; 1 MiB unless given. Less is smoother, more is faster.
 
     Raises:
         TraceError: it cannot be read, its format is unknown or another; and, from the iteration, for a bad line.
@@ -222,7 +225,13 @@ def open_trace(
         if value not in known:
             raise TraceError(f"{name} {value!r} is not one of {', '.join(known)}")
     options = Options(action=action, time_unit=time_unit)
-    return Trace(os.fspath(path), format=format, options=options, skip_bad=skip_bad)
+    return Trace(
+        os.fspath(path),
+        format=format,
+        options=options,
+        skip_bad=skip_bad,
+        chunk_bytes=chunk_bytes or _CHUNK_BYTES,
+    )
 
 
 def _files_of(path: str, format: str) -> list[str]:
@@ -246,13 +255,13 @@ def _files_of(path: str, format: str) -> list[str]:
     return [one for one in there if os.path.getsize(one)] or there[:1] or [path]
 
 
-def _whole_lines(source: Source) -> Iterator[bytes]:
+def _whole_lines(source: Source, chunk_bytes: int) -> Iterator[bytes]:
     """The text in stretches of whole lines, each behind a `PAD`; the last line is ended if it is not.
 
     An empty stretch stands for a line that is too long, and is the last.
     """
     rest = b""
-    while chunk := source.read(_CHUNK_BYTES):
+    while chunk := source.read(chunk_bytes):
         cut = chunk.rfind(b"\n") + 1
         if cut:
             yield b"".join((PAD, rest, memoryview(chunk)[:cut]))

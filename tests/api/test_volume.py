@@ -334,6 +334,14 @@ def disk_descriptor(name: str) -> str:
     return found
 
 
+def test_a_stream_tells_what_is_made_and_reads_into_a_buffer_for_each_array(tmp_path: Path) -> None:
+    recorded = record_and_replay(volumes.told, tmp_path, [Work(())])
+    counts, found, expected = recorded.returns[0]
+    assert found == expected
+    assert counts == sorted(set(counts))
+    assert (counts[-1], max(np.diff([0, *counts]))) == (300, 16)
+
+
 def test_the_pattern_says_who_wrote_it() -> None:
     data = pattern(3, 77, 5 * BLOCK, 2 * BLOCK)
     assert pattern_of(data, 5 * BLOCK) == (3, 77)

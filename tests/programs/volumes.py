@@ -10,6 +10,7 @@ import numpy as np
 from xxhash import xxh3_64_hexdigest
 
 import ringtape
+from ringtape.engine.rows import pattern
 
 BLOCK = 4096
 FIELDS = [
@@ -188,6 +189,31 @@ def refused(io: ringtape.BlockingWorker) -> Any:
     ):
         texts.append(text_of(io, requests, **options))
     return texts, io.disks[0].block_size
+
+
+def told(io: ringtape.BlockingWorker) -> Any:
+    """Three arrays that write and read, each with a buffer of its own; returns what `on_made` was told."""
+    arrays = [array_of(Load(number, 100, kinds=(1, 2), blocks=250), number, 2) for number in range(3)]
+    buffers = [bytearray(bytes_of_kind(rows, 1)) for rows in arrays]
+    counts: list[int] = []
+    io.submit(zip(arrays, buffers, strict=True), depth=16, on_made=counts.append)
+    return counts, list(map(xxh3_64_hexdigest, buffers)), list(map(xxh3_64_hexdigest, replayed(arrays)))
+
+
+def replayed(arrays: list[np.ndarray[Any, Any]]) -> list[bytes]:
+    """What the reads of the arrays read, if all is carried out one after the other, on two empty disks."""
+    model, made, read = [bytearray(1 << 20), bytearray(1 << 20)], 0, []
+    for rows in arrays:
+        parts = []
+        for row in rows:
+            offset, length = int(row["offset"]), int(row["length"])
+            if row["kind"] == 2:
+                model[row["disk"]][offset : offset + length] = pattern(0, made, offset, length)
+            else:
+                parts.append(bytes(model[row["disk"]][offset : offset + length]))
+            made += 1
+        read.append(b"".join(parts))
+    return read
 
 
 def text_of(io: ringtape.BlockingWorker, requests: Any, **options: Any) -> str:

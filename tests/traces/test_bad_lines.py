@@ -205,7 +205,7 @@ def test_what_follows_a_summary_of_blkparse_is_looked_at_again(
     """Wherever batches end."""
     text = "".join(pieces)
     path = write(tmp_path / "trace", text)
-    monkeypatch.setattr(reading, "_whole_lines", lambda source: (PAD + piece.encode() for piece in pieces))
+    monkeypatch.setattr(reading, "_whole_lines", lambda *_: (PAD + piece.encode() for piece in pieces))
     number = text.count("\n", 0, text.index("no event")) + 1
     with pytest.raises(ringtape.TraceError, match=f"line {number}: it is no line of blkparse"):
         read(path)
