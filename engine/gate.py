@@ -77,6 +77,9 @@ class Gate(Protocol):
     queue: RequestQueue | OfflineQueue
     owner: Owner
     mail: Mail
+    #: For those who measure: at each checkpoint, how many requests had been made, and how long after the clock's
+    #: reading they were handed to the kernel (ns). Whoever wants it puts a list here and empties it. Not recorded.
+    handed_over: list[tuple[int, int]] | None
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """Come back when a token has brought something (`WAIT`) or told what there is (`POLL`).
@@ -122,6 +125,7 @@ class CoordinatedGate:
         self.clock = clock
         self._stack = stack
         self.owner = Owner()
+        self.handed_over: list[tuple[int, int]] | None = None
         self._collector = Collector()
         self._started_ns = time.monotonic_ns()
         self._number = 0
@@ -143,7 +147,7 @@ class CoordinatedGate:
             return
         self._number += 1
         queue = self.queue
-        self._outbox.stamp(self._now_ns())
+        self._stamp()
         if mode == WAIT:
             queue.hand_over()
         else:
@@ -165,6 +169,13 @@ class CoordinatedGate:
         brought = token.sequences or token.deliveries or token.delivered_before
         if mode == WAIT and not deadline_ns and not brought:
             raise _stuck()
+
+    def _stamp(self) -> None:
+        """What has gathered is handed to the kernel now."""
+        now_ns = self._now_ns()
+        self._outbox.stamp(now_ns)
+        if self.handed_over is not None:
+            self.handed_over.append((self.queue.made, now_ns - self.clock.ns))
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
         """Can the program go on without asking? Then it has what there is for it."""
@@ -355,6 +366,7 @@ class PlainGate:
         self.queue: RequestQueue | OfflineQueue = queue
         self.clock = clock
         self.owner = Owner()
+        self.handed_over: list[tuple[int, int]] | None = None
         self._collector = Collector()
         self._started_ns = 0
         self._number = 0
@@ -380,6 +392,8 @@ class PlainGate:
         if get_ident() != self.owner.thread:
             self.owner.refuse()
         self._number += 1
+        if self.handed_over is not None:
+            self.handed_over.append((self.queue.made, self._now_ns() - self.clock.ns))
         if mode == WAIT:
             self.queue.hand_over()
         else:

@@ -38,7 +38,7 @@ class LeasedGate(CoordinatedGate):
         if self.queue.columns is not None:
             return False  # a volume's turns are long already, and its completions are no requests that are kept here
         self.queue.submit()
-        self._outbox.stamp(self._now_ns())
+        self._stamp()
         self._look()
         if mode == WAIT and not self._wait(deadline_ns):
             return False
