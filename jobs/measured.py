@@ -1,0 +1,236 @@
+"""What a worker measures of its requests while it makes them, array by array.
+
+In the record, which the program may return, is what comes from the tape alone: counts, and latencies on the recorded
+clock. So a replay measures the same. What it cannot give again (when requests were handed to the kernel, CPU time, live
+numbers) goes out beside the run, by `ringtape.jobs.side`. Nothing here may influence which requests a program makes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.engine.faces import BlockingWorker, Worker
+from ringtape.engine.requests import Kind
+from ringtape.jobs.histogram import Histogram
+from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, Usage
+from ringtape.jobs.timed import Timed
+
+#: How long an interval of the numbers over time is where nothing else is asked for; as in fio.
+INTERVAL_MS = 500
+# Live numbers are put out so often, at most.
+LIVE_NS_MIN = 100_000_000
+# How far behind the newest a request may be and it is still known when it was handed to the kernel.
+HANDED_OVER_REQUESTS = 1 << 14
+
+Key = tuple[int, int]  # the disk's place among the job's, the kind
+
+
+@dataclass
+class Tally:
+    """What came of the requests of one kind on one disk.
+
+    Attributes:
+        bytes: read or written, zeroed or discarded.
+        errors: requests that failed; they are in none of the others.
+        first_error: the errno of the first of these; 0 for none.
+        short: reads and writes that came back with fewer bytes than they asked for.
+        latency: of the requests that did not fail: from the clock's reading when a request was made to its reading when
+            the program was given the result.
+        interval_bytes: bytes of each of the intervals of `latency`.
+    """
+
+    bytes: int = 0
+    errors: int = 0
+    first_error: int = 0
+    short: int = 0
+    latency: Timed = field(default_factory=Timed)
+    interval_bytes: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> int:
+        """How many there were, without those that failed."""
+        return self.latency.histogram.count
+
+
+@dataclass(repr=False)
+class Record:
+    """What one worker measured of one job.
+
+    Attributes:
+        worker: its index.
+        disks: names of the disks of the job.
+        interval_ms: how long the intervals are; the first begins with the job.
+        elapsed_ns: from the job's first moment to its last, on the recorded clock.
+        tallies: by disk (its place in `disks`) and kind, of those that there were.
+    """
+
+    worker: int
+    disks: tuple[str, ...]
+    interval_ms: int
+    elapsed_ns: int
+    tallies: dict[Key, Tally]
+
+    def __repr__(self) -> str:
+        requests = sum(tally.requests for tally in self.tallies.values())
+        errors = sum(tally.errors for tally in self.tallies.values())
+        return f"<{requests} requests, {errors} failed, in {self.elapsed_ns / 1e9:.3f} s>"
+
+
+class Measured:
+    """Takes in results of `submit` as they come. One for each worker and job; it begins when it is made."""
+
+    def __init__(
+        self,
+        worker: Worker | BlockingWorker,
+        disks: Sequence[str],
+        *,
+        log_interval_ms: int = 0,
+        live_path: str = "",
+    ) -> None:
+        """`worker` is what the program was given; `disks` are the names of its `disks`.
+
+        `live_path` is from `side.path_of`; where its folder is not there nothing is told beside the run.
+        """
+        self._gate = worker._gate
+        self._worker, self._disks = worker.index, tuple(disks)
+        self._interval_ms = log_interval_ms or INTERVAL_MS
+        self._tallies: dict[Key, Tally] = {}
+        self._began_ns = self._gate.clock.ns
+        self._outside = _Outside.open(live_path, len(self._disks))
+        if self._outside is not None:
+            self._gate.handed_over = self._outside.handed_over
+
+    def add(
+        self,
+        kind: NDArray[np.uint8],
+        disk: NDArray[Any],
+        length: NDArray[Any],
+        results: NDArray[Any],
+    ) -> None:
+        """Takes in what came of an array of requests: its columns, and the results that `submit` gave for it.
+
+        Over time, all of them count in the moment at which the program was given them.
+        """
+        since_ns = self._gate.clock.ns - self._began_ns
+        number = since_ns // (self._interval_ms * 1_000_000)
+        keys = disk.astype(np.int64) << 8 | kind
+        for key in np.unique(keys).tolist():
+            chosen = keys == key
+            self._add((key >> 8, key & 0xFF), number, length[chosen], results[chosen])
+        if self._outside is not None:
+            self._outside.forget(results["sequence"])
+            self._outside.show(since_ns, self._tallies)
+
+    def _add(self, key: Key, number: int, length: NDArray[Any], results: NDArray[Any]) -> None:
+        tally = self._tallies.setdefault(key, Tally())
+        result = results["result"]
+        good = result >= 0
+        if not good.all():
+            tally.errors += int((~good).sum())
+            tally.first_error = tally.first_error or -int(result[~good][0])
+            length, results, result = length[good], results[good], result[good]
+            if not len(results):
+                return
+        if key[1] in (Kind.READ, Kind.WRITE):
+            tally.short += int((result < length).sum())
+            count = int(result.sum())
+        else:
+            count = int(length.sum())
+        tally.bytes += count
+        tally.interval_bytes[number] = tally.interval_bytes.get(number, 0) + count
+        latency_ns = results["latency_ns"]
+        tally.latency.add(number, latency_ns)
+        if self._outside is not None:
+            self._outside.add(key, number, results["sequence"].astype(np.int64), latency_ns)
+
+    def finish(self) -> Record:
+        """The job has ended: the record of it, which can be pickled. Tells the rest beside the run."""
+        for key in self._tallies:
+            self._tallies[key].latency.close()
+        elapsed_ns = self._gate.clock.ns - self._began_ns
+        if self._outside is not None:
+            self._gate.handed_over = None
+            self._outside.end(elapsed_ns, self._tallies)
+        tallies = dict(sorted(self._tallies.items()))
+        return Record(self._worker, self._disks, self._interval_ms, elapsed_ns, tallies)
+
+
+class _Outside:
+    """What goes out beside the run."""
+
+    def __init__(self, side: Side, disks: int) -> None:
+        self._side, self._disks = side, disks
+        #: The gate's: requests made so far, and how long they took to be handed over.
+        self.handed_over: list[tuple[int, int]] = []
+        self._turns = np.zeros((0, 2), np.int64)
+        self._forgotten = 0  # requests before this one are not known any more
+        self._apart: dict[Key, Apart] = {}
+        self._usage = Usage.now()
+        self._shown: dict[Key, Histogram] = {}
+        self._due_ns = 0
+
+    @classmethod
+    def open(cls, path: str, disks: int) -> _Outside | None:
+        side = Side.open(path, disks) if path else None
+        return None if side is None else cls(side, disks)
+
+    def add(self, key: Key, number: int, sequences: NDArray[np.int64], latency_ns: NDArray[np.int64]) -> None:
+        """Cut latencies into submission and completion, where it is known."""
+        if self.handed_over:
+            self._turns = np.concatenate((self._turns, np.array(self.handed_over, np.int64)))
+            self.handed_over.clear()
+        # A request was handed over by the first checkpoint that came after it was made.
+        places = np.searchsorted(self._turns[:, 0], sequences, side="right")
+        known = (sequences >= self._forgotten) & (places < len(self._turns))
+        if not known.any():
+            return
+        latency_ns = latency_ns[known]
+        submission_ns = np.minimum(self._turns[places[known], 1], latency_ns)
+        apart = self._apart.setdefault(key, Apart())
+        apart.submission.add(number, submission_ns)
+        apart.completion.add(number, latency_ns - submission_ns)
+
+    def forget(self, sequences: NDArray[np.uint64]) -> None:
+        """Keep what requests that are still under way may need: all not long before these."""
+        if not len(sequences):
+            return
+        oldest = int(sequences.min()) - HANDED_OVER_REQUESTS
+        gone = int(np.searchsorted(self._turns[:, 0], oldest, side="right"))
+        if gone:
+            self._forgotten = max(self._forgotten, int(self._turns[gone - 1, 0]))
+            self._turns = self._turns[gone:]
+
+    def show(self, since_ns: int, tallies: dict[Key, Tally], *, ended: bool = False) -> None:
+        """Put out live numbers, if that is due."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._due_ns and not ended:
+            return
+        self._due_ns = now_ns + LIVE_NS_MIN
+        rows = []
+        for disk in range(self._disks):
+            new = Histogram()
+            requests = moved = errors = 0
+            for key, tally in tallies.items():
+                if key[0] != disk:
+                    continue
+                latency = tally.latency.histogram
+                new.merge(latency.since(self._shown.get(key, Histogram())))
+                self._shown[key] = latency.copy()
+                requests += latency.count
+                moved += tally.bytes
+                errors += tally.errors
+            rows.append(LiveDisk(requests, moved, errors, int(new.percentile(0.99)) if new.count else 0))
+        self._side.show(since_ns, rows, ended=ended)
+
+    def end(self, elapsed_ns: int, tallies: dict[Key, Tally]) -> None:
+        self.show(elapsed_ns, tallies, ended=True)
+        for apart in self._apart.values():
+            apart.submission.close()
+            apart.completion.close()
+        self._side.end(Ended(self._apart, Usage.now().since(self._usage)))
