@@ -56,14 +56,14 @@ def test_the_record_is_what_the_results_say(run: tuple[Any, Path, str]) -> None:
     result.raise_for_failures()
     for worker, (record, came) in enumerate(result.returns):
         made = np.concatenate(measuring.rows_of(Work(6, 300), worker, 2))
-        results = np.concatenate(came)
+        latencies_ns = np.concatenate([one["latency_ns"] for one in came])
         assert set(record.tallies) == {
             (int(disk), int(kind)) for disk, kind in zip(made["disk"], made["kind"], strict=True)
         }
         for (disk, kind), tally in record.tallies.items():
             chosen = (made["disk"] == disk) & (made["kind"] == kind)
             latency = Histogram()
-            latency.add(results["latency_ns"][chosen])
+            latency.add(latencies_ns[chosen])
             assert tally.latency.histogram == latency
             assert (tally.errors, tally.short) == (0, 0)
             assert tally.bytes == int(made["length"][chosen].sum())
