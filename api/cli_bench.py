@@ -5,16 +5,25 @@ It turns words into jobs and what came of them into words, and decides nothing e
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ringtape import console
-from ringtape.cli_runs import disks_of, facts_of
+from ringtape.cli_bench_compare import CODES as COMPARE_CODES
+from ringtape.cli_bench_compare import compare
+from ringtape.cli_runs import disks_of
 from ringtape.console import Exit
 
 if TYPE_CHECKING:
+    from ringtape.disks import Disk
+    from ringtape.jobs.job import Job
+    from ringtape.jobs.outcome import Outcome
     from ringtape.jobs.running import Ran
     from ringtape.jobs.toml import JobFile
 
@@ -28,6 +37,7 @@ _CODES = """\
 
 # Of the job that is described on the command line.
 _NAME = "bench"
+LOG_INTERVAL_MS_MAX = 3_600_000
 
 bench_app = typer.Typer(help="Measure disks: jobs as fio users know them, recorded where wanted.")
 
@@ -209,6 +219,27 @@ def bench(
     seed: Annotated[
         int | None, _option("--seed", default="chosen", help="Of everything that is drawn.")
     ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the report as one JSON object, laid out as fio lays out its own."),
+    ] = False,
+    log_interval: Annotated[
+        int | None,
+        _option(
+            "--log-interval",
+            metavar="MS",
+            help="Write logs over time as fio does, averages of so many milliseconds; the report's numbers over time "
+            "are by these too.",
+        ),
+    ] = None,
+    log_folder: Annotated[
+        str | None,
+        _option("--log-folder", metavar="DIR", default="the current one", help="Where the logs go."),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        _option("--plot", metavar="FILE", help="Write an HTML page that shows it; it needs nothing else."),
+    ] = None,
 ) -> int | None:
     """Measure disks by jobs: requests of one kind or two, so long, so many at once, here and there.
 
@@ -250,13 +281,38 @@ def bench(
     }
     asked = mode or (Mode.RECORD if output is not None else Mode.PLAIN)
     source = (job, from_fio, skip_unknown)
-    return _conduct(source, given, disk or [], mode=asked.value, recording=recording, seed=seed)
+    reports = _Reports(json, log_interval, log_folder, plot)
+    return _conduct(source, given, disk or [], reports, mode=asked.value, recording=recording, seed=seed)
+
+
+class _Reports(NamedTuple):
+    """What is to be made of the run."""
+
+    json: bool
+    log_interval_ms: int | None
+    log_folder: str | None
+    plot: str | None
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raise JobError for what cannot be, before the run."""
+        from ringtape.jobs import logs
+        from ringtape.jobs.errors import JobError
+
+        if self.log_interval_ms is None:
+            if self.log_folder is not None:
+                raise JobError("--log-folder goes with --log-interval")
+            return
+        if not 1 <= self.log_interval_ms <= LOG_INTERVAL_MS_MAX:
+            raise JobError(f"--log-interval {self.log_interval_ms} is not from 1 to {LOG_INTERVAL_MS_MAX}")
+        for job in jobs:
+            logs.check(self.log_folder or "", job.name, job.workers)
 
 
 def _conduct(
     source: tuple[str | None, str | None, bool],
     given: dict[str, Any],
     disks: list[str],
+    reports: _Reports,
     *,
     mode: Any,
     recording: dict[str, Any],
@@ -264,7 +320,6 @@ def _conduct(
 ) -> int:
     """Run the jobs and show what came of them; returns the exit code."""
     from ringtape.jobs.errors import JobError
-    from ringtape.jobs.running import run_jobs
     from ringtape.proto.errors import RingtapeError
 
     try:
@@ -276,18 +331,55 @@ def _conduct(
             raise JobError(f"--{option} goes with a recording, and --mode is plain")
         named = {one.name: one for one in [*file.disks, *disks_of(disks)]}
         jobs = file.jobs_with(given)
-        with console.shown_run(as_json=False) as shown:
-            ran = run_jobs(jobs, list(named.values()), mode=mode, seed=seed, console=shown, **recording)
+        reports.check(jobs)
+        ran, outcome = _measure(jobs, list(named.values()), reports, mode=mode, seed=seed, **recording)
     except KeyboardInterrupt as interrupt:
         return console.interrupted(
             recording.get("tape", "run.tape") if interrupt.args and mode == "record" else None
         )
     except RingtapeError as error:
         return console.fail(error)
-    _show(ran)
+    try:
+        _show(outcome, reports)
+        sys.stdout.flush()
+    except OSError as error:
+        return console.output_failed(error)
     for problem in ran.problems:
         console.say_error(problem)
     return console.say_failures(ran.result.failures) or (Exit.PROGRAM_RAISED if ran.problems else Exit.DONE)
+
+
+def _measure(
+    jobs: Sequence[Job], disks: Sequence[Disk], reports: _Reports, **options: Any
+) -> tuple[Ran, Outcome]:
+    """Run the jobs, with a live table on a terminal, and write what goes to files."""
+    from ringtape.jobs import fio_json, logs
+    from ringtape.jobs.options import with_disks
+    from ringtape.jobs.plan import Plan
+    from ringtape.jobs.plot import new_page, write_page
+    from ringtape.jobs.reporting import LiveRun, Measuring, side_folder
+    from ringtape.jobs.running import run_jobs
+
+    with contextlib.ExitStack() as stack:
+        page = stack.enter_context(new_page(reports.plot)) if reports.plot is not None else None
+        folder = stack.enter_context(side_folder())
+        shown = stack.enter_context(console.shown_run(as_json=reports.json, progress=False))
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])))
+            live = stack.enter_context(LiveRun(plan, disks, folder, Console(stderr=True)))
+            shown = replace(shown, on_tick=live.tick)
+        measuring = Measuring(folder)
+        interval_ms = reports.log_interval_ms or 0
+        ran = run_jobs(jobs, disks, log_interval_ms=interval_ms, side_folder=folder, console=shown, **options)
+        outcome = measuring.outcome(ran)
+        if reports.log_interval_ms is not None:
+            for job in outcome.jobs:
+                logs.write(reports.log_folder or "", job)
+        if page is not None:
+            write_page(page, [("", fio_json.report_of(outcome))])
+    return ran, outcome
 
 
 def _file_of(
@@ -307,8 +399,17 @@ def _file_of(
     return (read_jobs(job), given) if job is not None else (JobFile({_NAME: given}, {}), {})
 
 
-def _show(ran: Ran) -> None:
-    """What every run has; then what each job did."""
-    facts = facts_of(ran.result)
-    facts.pop("returned", None)
-    console.print_facts("recorded" if ran.result.mode == "record" else "ran", facts)
+def _show(outcome: Outcome, reports: _Reports) -> None:
+    """The report, on standard output."""
+    if reports.json:
+        from ringtape.jobs import fio_json
+
+        print(fio_json.dumps(outcome))
+        return
+    from ringtape.jobs.report import show
+    from ringtape.screen import Screen
+
+    show(Screen(highlight=False), outcome)
+
+
+bench_app.command(epilog=COMPARE_CODES)(compare)

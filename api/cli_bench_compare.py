@@ -28,6 +28,15 @@ def compare(
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            show_default=False,
+            help="Write an HTML page that shows them; it needs nothing else. Of a folder it shows the first report.",
+        ),
+    ] = None,
 ) -> int:
     """Compare reports: differences, and how sure they are.
 
@@ -44,6 +53,11 @@ def compare(
         first, *others = [comparing.load(path) for path in reports]
         rows = comparing.compare(first, others)
         notes = comparing.notes(first, others, rows)
+        if plot is not None:
+            from ringtape.jobs.plot import new_page, write_page
+
+            with new_page(plot) as file:
+                write_page(file, [(one.label, one.runs[0]) for one in (first, *others)])
         if json:
             from json import dumps
 

@@ -117,12 +117,12 @@ def _check_disks(plan: Plan, disks: Sequence[ringtape.Disk]) -> None:
         jobs = [job for job in plan.jobs if disk.name in job.disks]
         if not jobs:
             raise JobError(f"no job goes to disk {disk.name!r}; leave it out")
-        size, block_size = _geometry(disk)
+        size, block_size = geometry(disk)
         for job in jobs:
             region_of(job, disk.name, size, block_size)
 
 
-def _geometry(disk: ringtape.Disk) -> tuple[int, int]:
+def geometry(disk: ringtape.Disk) -> tuple[int, int]:
     """How many bytes the disk will have, and its block size. A missing file's is that of a nameless one beside it."""
     path, wanted = os.path.abspath(os.fspath(disk.path)), disk.size_bytes()
     if wanted is None or (os.path.exists(path) and os.path.getsize(path)):
