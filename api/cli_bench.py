@@ -324,7 +324,7 @@ def _conduct(
     from ringtape.proto.errors import RingtapeError
 
     try:
-        file = _file_of(*source)
+        file, given = _file_of(*source, given)
         for note in file.notes:
             console.say(f"ringtape: note: {note}")
         if mode == "plain" and recording:
@@ -383,7 +383,10 @@ def _measure(
     return ran, outcome
 
 
-def _file_of(job: str | None, from_fio: str | None, skip_unknown: bool) -> JobFile:
+def _file_of(
+    job: str | None, from_fio: str | None, skip_unknown: bool, given: dict[str, Any]
+) -> tuple[JobFile, dict[str, Any]]:
+    """What describes the jobs, and the options that count more."""
     from ringtape.jobs.errors import JobError
     from ringtape.jobs.fio import read_fio
     from ringtape.jobs.toml import JobFile, read_jobs
@@ -393,8 +396,8 @@ def _file_of(job: str | None, from_fio: str | None, skip_unknown: bool) -> JobFi
     if skip_unknown and from_fio is None:
         raise JobError("--skip-unknown goes with --from-fio")
     if from_fio is not None:
-        return read_fio(from_fio, skip_unknown=skip_unknown)
-    return read_jobs(job) if job is not None else JobFile({_NAME: {}}, {})
+        return read_fio(from_fio, skip_unknown=skip_unknown), given
+    return (read_jobs(job), given) if job is not None else (JobFile({_NAME: given}, {}), {})
 
 
 def _show(outcome: Outcome, reports: _Reports) -> None:

@@ -225,11 +225,10 @@ def region_of(job: Job, disk: str, size: int, block_size: int, *, seat: int = 0)
     left = max(size - job.offset, 0)
     if job.size is not None and job.size > left:
         raise job.error(f"size {job.size} from offset {job.offset} is more than disk {disk!r} has, {size}")
-    whole = (left if job.size is None else job.size) // job.unit * job.unit
-    if job.verify:
-        whole = whole // job.workers // job.unit * job.unit
+    part = (left if job.size is None else job.size) // (job.workers if job.verify else 1)
+    whole = part // job.unit * job.unit
     if job.largest > whole:
-        of = f", {whole} bytes for each of {job.workers} workers" if job.verify and job.workers > 1 else ""
+        of = f", {part} bytes for each of {job.workers} workers" if job.verify and job.workers > 1 else ""
         raise job.error(
             f"a block size of {job.largest} is more than its stretch of disk {disk!r} has: {left} bytes from offset "
             f"{job.offset}{of}"

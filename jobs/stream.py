@@ -42,13 +42,13 @@ class Stream:
     def __init__(
         self, job: Job, disks: Sequence[int], regions: Sequence[Region], random: np.random.Generator
     ) -> None:
-        """`disks` are indexes for the rows, each with a region; the job has an end."""
+        """`disks` are the rows' indexes of the disks that the job names, each with a region; the job has an end."""
         self._job, self._disks, self._random = job, disks, random
         self._begins = [region.begin for region in regions]
         # Wanted places are the same ones for all workers of a job, and in every run of it.
         self._offsets = [
-            offsets_of(job, region.size, random, xxh3_64_intdigest(f"{job.name}/{disk}".encode()))
-            for disk, region in zip(disks, regions, strict=True)
+            offsets_of(job, region.size, random, xxh3_64_intdigest(f"{job.name}/{name}".encode()))
+            for name, region in zip(job.disks, regions, strict=True)
         ]
         self._dtype = UNTIMED if job.rate_iops is None else REQUEST
         self._made = 0
