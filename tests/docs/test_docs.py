@@ -167,6 +167,10 @@ def test_the_program_in_the_guide_to_jobs_runs(tmp_path: Path) -> None:
     assert output == "0\n"
 
 
+def test_the_page_on_reports_can_be_followed(tmp_path: Path) -> None:
+    follow(blocks_of(ROOT / "docs" / "bench-report.md"), tmp_path)
+
+
 def test_the_page_on_tapes_can_be_followed(tmp_path: Path) -> None:
     follow(blocks_of(TAPES), tmp_path)
 
