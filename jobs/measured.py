@@ -20,13 +20,14 @@ from ringtape.engine.faces import BlockingWorker, Worker
 from ringtape.engine.requests import Kind
 from ringtape.jobs.histogram import Histogram
 from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, Usage
-from ringtape.jobs.timed import Timed
+from ringtape.jobs.timed import Timed, parts_of
 from ringtape.jobs.turns import Found, Turns
 
 #: How long an interval of the numbers over time is where nothing else is asked for; as in fio.
 INTERVAL_MS = 500
 # Live numbers are put out so often, at most.
 LIVE_NS_MIN = 100_000_000
+_KIND_BITS = 3
 
 Key = tuple[int, int]  # the disk's place among the job's, the kind
 
@@ -121,19 +122,25 @@ class Measured:
         """
         if not len(results):
             return
-        sequences = results["sequence"].astype(np.int64)
+        # Columns: rows of records take long to choose from.
+        sequences, result, latency_ns = (
+            results[name].astype(np.int64) for name in ("sequence", "result", "latency_ns")
+        )
         found = self._turns.find(sequences)
-        released_ns = np.where(found.known, found.made_ns + results["latency_ns"], self._gate.clock.ns)
+        released_ns = np.where(found.known, found.made_ns + latency_ns, self._gate.clock.ns)
         numbers = np.maximum(self._number(released_ns), self._closed)
-        keys = disk.astype(np.int64) << 8 | kind
-        for key in np.unique(keys).tolist():
-            chosen = (keys == key) & (results["result"] >= 0)
-            tally = self._tallies.setdefault((key >> 8, key & 0xFF), Tally())
-            _count(tally, key & 0xFF, length[keys == key], results[keys == key])
+        good = result >= 0
+        for number, where in parts_of(disk.astype(np.int64) << _KIND_BITS | kind):
+            key = number >> _KIND_BITS, number & ((1 << _KIND_BITS) - 1)
+            tally = self._tallies.setdefault(key, Tally())
+            moves = key[1] in (Kind.READ, Kind.WRITE)
+            _count(tally, length[where] if moves else None, result[where])
+            chosen = np.zeros(len(results), np.bool_)
+            chosen[where] = good[where]
             if chosen.any():
-                _add(tally, key & 0xFF, numbers[chosen], length[chosen], results[chosen])
+                _add(tally, numbers[chosen], (result if moves else length)[chosen], latency_ns[chosen])
                 if self._outside is not None:
-                    self._outside.add((key >> 8, key & 0xFF), chosen, found, numbers, results["latency_ns"])
+                    self._outside.add(key, chosen, found, numbers, latency_ns)
         self._turns.forget(sequences)
         # What comes later was made later as well, and released after that.
         if found.known.any():
@@ -165,27 +172,24 @@ class Measured:
         return Record(self._worker, self._disks, self._interval_ms, elapsed_ns, tallies)
 
 
-def _count(tally: Tally, kind: int, length: NDArray[Any], results: NDArray[Any]) -> None:
-    """What failed, and what came short."""
-    result = results["result"]
+def _count(tally: Tally, length: NDArray[Any] | None, result: NDArray[np.int64]) -> None:
+    """What failed, and what came short where there is a length to come short of."""
     bad = result < 0
     if bad.any():
         tally.errors += int(bad.sum())
         tally.first_error = tally.first_error or -int(result[bad][0])
-    if kind in (Kind.READ, Kind.WRITE):
+    if length is not None:
         tally.short += int((~bad & (result < length)).sum())
 
 
 def _add(
-    tally: Tally, kind: int, numbers: NDArray[np.int64], length: NDArray[Any], results: NDArray[Any]
+    tally: Tally, numbers: NDArray[np.int64], moved: NDArray[Any], latency_ns: NDArray[np.int64]
 ) -> None:
-    """Requests that did not fail."""
-    moved = results["result"] if kind in (Kind.READ, Kind.WRITE) else length.astype(np.int64)
+    """Requests that did not fail: intervals, bytes and latencies."""
     tally.bytes += int(moved.sum())
-    for number in np.unique(numbers).tolist():
-        more = int(moved[numbers == number].sum())
-        tally.interval_bytes[number] = tally.interval_bytes.get(number, 0) + more
-    tally.latency.add(numbers, results["latency_ns"])
+    for number, chosen in parts_of(numbers):
+        tally.interval_bytes[number] = tally.interval_bytes.get(number, 0) + int(moved[chosen].sum())
+    tally.latency.add(numbers, latency_ns)
 
 
 class _Outside:

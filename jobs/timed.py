@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.jobs.histogram import Histogram
+
+
+def parts_of(numbers: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.bool_]]]:
+    """Each number that there is, from the lowest, and where it is. They are few and near to each other.
+
+    `numpy.unique` takes longer than all that is done with the parts.
+    """
+    if not len(numbers):
+        return
+    low, high = int(numbers.min()), int(numbers.max())
+    if low == high:
+        yield low, slice(None)
+        return
+    for place in np.flatnonzero(np.bincount(numbers - low)).tolist():
+        yield low + place, numbers == low + place
 
 
 class Interval(NamedTuple):
@@ -38,9 +54,9 @@ class Timed:
 
     def add(self, numbers: NDArray[np.int64], values: NDArray[np.int64]) -> None:
         """Takes in times; `numbers` are those of their intervals, which are open."""
-        for number in np.unique(numbers).tolist():
+        for number, chosen in parts_of(numbers):
             new = Histogram()
-            new.add(values[numbers == number])
+            new.add(values[chosen])
             self.histogram.merge(new)
             self._open.setdefault(number, Histogram()).merge(new)
 
