@@ -42,17 +42,17 @@ def test_rates_are_those_between_two_looks(tmp_path: Path) -> None:
     side = side_of(tmp_path, 0, 3, disks=2)
     console = Console(force_terminal=True, width=120, file=io.StringIO())
     with LiveTable([job], str(tmp_path), console) as table:
-        side.show(1_000_000_000, [LiveDisk(0, 0, 0, 0), LiveDisk(0, 0, 0, 0)], ended=False)
+        side.show(1_000_000_000, [LiveDisk(700, 700 * 4096, 0, 0), LiveDisk(0, 0, 0, 0)], ended=False)
         table.tick(100.0)
-        numbers = [LiveDisk(2000, 2000 * 4096, 0, 80_000), LiveDisk(500, 500 * 8192, 3, 2_000_000)]
+        numbers = [LiveDisk(2700, 2700 * 4096, 0, 80_000), LiveDisk(500, 500 * 8192, 3, 2_000_000)]
         side.show(1_500_000_000, numbers, ended=False)
         table.tick(100.5)
         recording = Console(record=True, width=120, file=io.StringIO())
         recording.print(table._drawn())
     text = recording.export_text()
-    assert row(text, "one", "a", "0") == ["4.00k", "15.6", "MiB/s", "80.0", "µs", "2,000", "0"]
+    assert row(text, "one", "a", "0") == ["4.00k", "15.6", "MiB/s", "80.0", "µs", "2,700", "0"]
     assert row(text, "one", "b", "0") == ["1.00k", "7.81", "MiB/s", "2.00", "ms", "500", "3"]
-    assert row(text, "all") == ["5.00k", "23.4", "MiB/s", "2.00", "ms", "2,500", "3"]
+    assert row(text, "all") == ["5.00k", "23.4", "MiB/s", "2.00", "ms", "3,200", "3"]
     assert "time left: 8 s" in text  # 8.5 s, to the even one
 
 
