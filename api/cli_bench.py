@@ -37,7 +37,7 @@ _CODES = """\
 
 # Of the job that is described on the command line.
 _NAME = "bench"
-LOG_INTERVAL_MS_MAX = 3_600_000
+LOG_INTERVAL_MS = (10, 3_600_000)
 
 bench_app = typer.Typer(help="Measure disks: jobs as fio users know them, recorded where wanted.")
 
@@ -302,8 +302,9 @@ class _Reports(NamedTuple):
             if self.log_folder is not None:
                 raise JobError("--log-folder goes with --log-interval")
             return
-        if not 1 <= self.log_interval_ms <= LOG_INTERVAL_MS_MAX:
-            raise JobError(f"--log-interval {self.log_interval_ms} is not from 1 to {LOG_INTERVAL_MS_MAX}")
+        low, high = LOG_INTERVAL_MS
+        if not low <= self.log_interval_ms <= high:
+            raise JobError(f"--log-interval {self.log_interval_ms} is not from {low} to {high}")
         for job in jobs:
             logs.check(self.log_folder or "", job.name, job.workers)
 

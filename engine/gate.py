@@ -77,9 +77,10 @@ class Gate(Protocol):
     queue: RequestQueue | OfflineQueue
     owner: Owner
     mail: Mail
-    #: For those who measure: at each checkpoint, how many requests had been made, and how long after the clock's
-    #: reading they were handed to the kernel (ns). Whoever wants it puts a list here and empties it. Not recorded.
-    handed_over: list[tuple[int, int]] | None
+    #: For those who measure: at each checkpoint, how many requests had been made, what the clock read, and how much
+    #: later they were handed to the kernel (ns; of these, it alone is not recorded). Who wants it puts a list here and
+    #: empties it.
+    handed_over: list[tuple[int, int, int]] | None
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """Come back when a token has brought something (`WAIT`) or told what there is (`POLL`).
@@ -125,7 +126,7 @@ class CoordinatedGate:
         self.clock = clock
         self._stack = stack
         self.owner = Owner()
-        self.handed_over: list[tuple[int, int]] | None = None
+        self.handed_over: list[tuple[int, int, int]] | None = None
         self._collector = Collector()
         self._started_ns = time.monotonic_ns()
         self._number = 0
@@ -175,7 +176,7 @@ class CoordinatedGate:
         now_ns = self._now_ns()
         self._outbox.stamp(now_ns)
         if self.handed_over is not None:
-            self.handed_over.append((self.queue.made, now_ns - self.clock.ns))
+            self.handed_over.append((self.queue.made, self.clock.ns, now_ns - self.clock.ns))
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
         """Can the program go on without asking? Then it has what there is for it."""
@@ -366,7 +367,7 @@ class PlainGate:
         self.queue: RequestQueue | OfflineQueue = queue
         self.clock = clock
         self.owner = Owner()
-        self.handed_over: list[tuple[int, int]] | None = None
+        self.handed_over: list[tuple[int, int, int]] | None = None
         self._collector = Collector()
         self._started_ns = 0
         self._number = 0
@@ -393,7 +394,7 @@ class PlainGate:
             self.owner.refuse()
         self._number += 1
         if self.handed_over is not None:
-            self.handed_over.append((self.queue.made, self._now_ns() - self.clock.ns))
+            self.handed_over.append((self.queue.made, self.clock.ns, self._now_ns() - self.clock.ns))
         if mode == WAIT:
             self.queue.hand_over()
         else:

@@ -1,8 +1,9 @@
 """What a worker measures of its requests while it makes them, array by array.
 
-In the record, which the program may return, is what comes from the tape alone: counts, and latencies on the recorded
-clock. So a replay measures the same. What it cannot give again (when requests were handed to the kernel, CPU time, live
-numbers) goes out beside the run, by `ringtape.jobs.side`. Nothing here may influence which requests a program makes.
+In the record, which the program may return, is what comes from the tape alone: counts, and latencies and moments on
+the recorded clock. So a replay measures the same. What it cannot give again (when requests were handed to the kernel,
+CPU time, live numbers) goes out beside the run, by `ringtape.jobs.side`. Nothing here may influence which requests a
+program makes.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from ringtape.engine.requests import Kind
 from ringtape.jobs.histogram import Histogram
 from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, Usage
 from ringtape.jobs.timed import Timed
+from ringtape.jobs.turns import Found, Turns
 
 #: How long an interval of the numbers over time is where nothing else is asked for; as in fio.
 INTERVAL_MS = 500
 # Live numbers are put out so often, at most.
 LIVE_NS_MIN = 100_000_000
-# How far behind the newest a request may be and it is still known when it was handed to the kernel.
-HANDED_OVER_REQUESTS = 1 << 14
 
 Key = tuple[int, int]  # the disk's place among the job's, the kind
 
@@ -102,9 +102,10 @@ class Measured:
         self._interval_ms = log_interval_ms or INTERVAL_MS
         self._tallies: dict[Key, Tally] = {}
         self._began_ns = self._gate.clock.ns
+        self._closed = 0  # the first interval that is open
+        self._turns = Turns()
+        self._gate.handed_over = self._turns.handed_over
         self._outside = _Outside.open(live_path, len(self._disks))
-        if self._outside is not None:
-            self._gate.handed_over = self._outside.handed_over
 
     def add(
         self,
@@ -115,50 +116,76 @@ class Measured:
     ) -> None:
         """Takes in what came of an array of requests: its columns, and the results that `submit` gave for it.
 
-        Over time, all of them count in the moment at which the program was given them.
+        Arrays come in the order in which they were made. Over time, a request counts in the moment at which it was
+        released to the program, which is when it was made and its latency later.
         """
-        since_ns = self._gate.clock.ns - self._began_ns
-        number = since_ns // (self._interval_ms * 1_000_000)
+        if not len(results):
+            return
+        sequences = results["sequence"].astype(np.int64)
+        found = self._turns.find(sequences)
+        released_ns = np.where(found.known, found.made_ns + results["latency_ns"], self._gate.clock.ns)
+        numbers = np.maximum(self._number(released_ns), self._closed)
         keys = disk.astype(np.int64) << 8 | kind
         for key in np.unique(keys).tolist():
-            chosen = keys == key
-            self._add((key >> 8, key & 0xFF), number, length[chosen], results[chosen])
+            chosen = (keys == key) & (results["result"] >= 0)
+            tally = self._tallies.setdefault((key >> 8, key & 0xFF), Tally())
+            _count(tally, key & 0xFF, length[keys == key], results[keys == key])
+            if chosen.any():
+                _add(tally, key & 0xFF, numbers[chosen], length[chosen], results[chosen])
+                if self._outside is not None:
+                    self._outside.add((key >> 8, key & 0xFF), chosen, found, numbers, results["latency_ns"])
+        self._turns.forget(sequences)
+        # What comes later was made later as well, and released after that.
+        if found.known.any():
+            self._close(int(self._number(found.made_ns[found.known].max())))
         if self._outside is not None:
-            self._outside.forget(results["sequence"])
-            self._outside.show(since_ns, self._tallies)
+            self._outside.show(self._gate.clock.ns - self._began_ns, self._tallies)
 
-    def _add(self, key: Key, number: int, length: NDArray[Any], results: NDArray[Any]) -> None:
-        tally = self._tallies.setdefault(key, Tally())
-        result = results["result"]
-        good = result >= 0
-        if not good.all():
-            tally.errors += int((~good).sum())
-            tally.first_error = tally.first_error or -int(result[~good][0])
-            length, results, result = length[good], results[good], result[good]
-            if not len(results):
-                return
-        if key[1] in (Kind.READ, Kind.WRITE):
-            tally.short += int((result < length).sum())
-            count = int(result.sum())
-        else:
-            count = int(length.sum())
-        tally.bytes += count
-        tally.interval_bytes[number] = tally.interval_bytes.get(number, 0) + count
-        latency_ns = results["latency_ns"]
-        tally.latency.add(number, latency_ns)
-        if self._outside is not None:
-            self._outside.add(key, number, results["sequence"].astype(np.int64), latency_ns)
+    def _number(self, clock_ns: Any) -> Any:
+        """The interval of a moment."""
+        return (clock_ns - self._began_ns) // (self._interval_ms * 1_000_000)
+
+    def _close(self, before: int) -> None:
+        if before > self._closed:
+            self._closed = before
+            for tally in self._tallies.values():
+                tally.latency.close(before)
+            if self._outside is not None:
+                self._outside.close(before)
 
     def finish(self) -> Record:
         """The job has ended: the record of it, which can be pickled. Tells the rest beside the run."""
-        for key in self._tallies:
-            self._tallies[key].latency.close()
+        for tally in self._tallies.values():
+            tally.latency.close()
         elapsed_ns = self._gate.clock.ns - self._began_ns
+        self._gate.handed_over = None
         if self._outside is not None:
-            self._gate.handed_over = None
             self._outside.end(elapsed_ns, self._tallies)
         tallies = dict(sorted(self._tallies.items()))
         return Record(self._worker, self._disks, self._interval_ms, elapsed_ns, tallies)
+
+
+def _count(tally: Tally, kind: int, length: NDArray[Any], results: NDArray[Any]) -> None:
+    """What failed, and what came short."""
+    result = results["result"]
+    bad = result < 0
+    if bad.any():
+        tally.errors += int(bad.sum())
+        tally.first_error = tally.first_error or -int(result[bad][0])
+    if kind in (Kind.READ, Kind.WRITE):
+        tally.short += int((~bad & (result < length)).sum())
+
+
+def _add(
+    tally: Tally, kind: int, numbers: NDArray[np.int64], length: NDArray[Any], results: NDArray[Any]
+) -> None:
+    """Requests that did not fail."""
+    moved = results["result"] if kind in (Kind.READ, Kind.WRITE) else length.astype(np.int64)
+    tally.bytes += int(moved.sum())
+    for number in np.unique(numbers).tolist():
+        more = int(moved[numbers == number].sum())
+        tally.interval_bytes[number] = tally.interval_bytes.get(number, 0) + more
+    tally.latency.add(numbers, results["latency_ns"])
 
 
 class _Outside:
@@ -166,10 +193,6 @@ class _Outside:
 
     def __init__(self, side: Side, disks: int) -> None:
         self._side, self._disks = side, disks
-        #: The gate's: requests made so far, and how long they took to be handed over.
-        self.handed_over: list[tuple[int, int]] = []
-        self._turns = np.zeros((0, 2), np.int64)
-        self._forgotten = 0  # requests before this one are not known any more
         self._apart: dict[Key, Apart] = {}
         self._usage = Usage.now()
         self._shown: dict[Key, Histogram] = {}
@@ -180,31 +203,27 @@ class _Outside:
         side = Side.open(path, disks) if path else None
         return None if side is None else cls(side, disks)
 
-    def add(self, key: Key, number: int, sequences: NDArray[np.int64], latency_ns: NDArray[np.int64]) -> None:
-        """Cut latencies into submission and completion, where it is known."""
-        if self.handed_over:
-            self._turns = np.concatenate((self._turns, np.array(self.handed_over, np.int64)))
-            self.handed_over.clear()
-        # A request was handed over by the first checkpoint that came after it was made.
-        places = np.searchsorted(self._turns[:, 0], sequences, side="right")
-        known = (sequences >= self._forgotten) & (places < len(self._turns))
-        if not known.any():
-            return
-        latency_ns = latency_ns[known]
-        submission_ns = np.minimum(self._turns[places[known], 1], latency_ns)
+    def add(
+        self,
+        key: Key,
+        chosen: NDArray[np.bool_],
+        found: Found,
+        numbers: NDArray[np.int64],
+        latency_ns: NDArray[np.int64],
+    ) -> None:
+        """Cut the latencies of those that are chosen into submission and completion, where it is known."""
+        chosen = chosen & found.known
+        latency_ns, numbers = latency_ns[chosen], numbers[chosen]
+        submission_ns = np.minimum(found.submission_ns[chosen], latency_ns)
         apart = self._apart.setdefault(key, Apart())
-        apart.submission.add(number, submission_ns)
-        apart.completion.add(number, latency_ns - submission_ns)
+        apart.submission.add(numbers, submission_ns)
+        apart.completion.add(numbers, latency_ns - submission_ns)
 
-    def forget(self, sequences: NDArray[np.uint64]) -> None:
-        """Keep what requests that are still under way may need: all not long before these."""
-        if not len(sequences):
-            return
-        oldest = int(sequences.min()) - HANDED_OVER_REQUESTS
-        gone = int(np.searchsorted(self._turns[:, 0], oldest, side="right"))
-        if gone:
-            self._forgotten = max(self._forgotten, int(self._turns[gone - 1, 0]))
-            self._turns = self._turns[gone:]
+    def close(self, before: int) -> None:
+        """No more come to the intervals before this one."""
+        for apart in self._apart.values():
+            apart.submission.close(before)
+            apart.completion.close(before)
 
     def show(self, since_ns: int, tallies: dict[Key, Tally], *, ended: bool = False) -> None:
         """Put out live numbers, if that is due."""

@@ -20,13 +20,12 @@ class Interval(NamedTuple):
 
 
 class Timed:
-    """Times (ns), added as the clock goes on; `intervals` is whole once it is closed."""
+    """Times (ns), each in an interval; `intervals` has those that no more come to: all of them once it is closed."""
 
     def __init__(self) -> None:
         self.histogram = Histogram()
         self.intervals: list[Interval] = []
-        self._number = -1
-        self._before = Histogram()
+        self._open: dict[int, Histogram] = {}
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -37,27 +36,29 @@ class Timed:
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
-    def add(self, number: int, values: NDArray[np.int64]) -> None:
-        """Takes in times of this interval, which is none before that of the last."""
-        assert number >= self._number, f"interval {number} after {self._number}"
-        if number != self._number:
-            self.close()
-            self._number = number
-        self.histogram.add(values)
+    def add(self, numbers: NDArray[np.int64], values: NDArray[np.int64]) -> None:
+        """Takes in times; `numbers` are those of their intervals, which are open."""
+        for number in np.unique(numbers).tolist():
+            new = Histogram()
+            new.add(values[numbers == number])
+            self.histogram.merge(new)
+            self._open.setdefault(number, Histogram()).merge(new)
 
-    def close(self) -> None:
-        """No more of the interval come."""
-        new = self.histogram.since(self._before)
-        if new.count:
-            p99_ns = int(new.percentile(0.99))
-            self.intervals.append(Interval(self._number, new.count, new.sum, p99_ns))
-            self._before = self.histogram.copy()
+    def close(self, before: int | None = None) -> None:
+        """No more come to the intervals before this one; without it, to any."""
+        for number in sorted(self._open):
+            if before is not None and number >= before:
+                return
+            times = self._open.pop(number)
+            row = Interval(number, times.count, times.sum, int(times.percentile(0.99)))
+            assert not self.intervals or self.intervals[-1].number < number, f"interval {number} was closed"
+            self.intervals.append(row)
 
     def __getstate__(self) -> dict[str, Any]:
+        assert not self._open, "it is pickled when it is closed"
         return {"histogram": self.histogram, "intervals": [tuple(one) for one in self.intervals]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.histogram = state["histogram"]
         self.intervals = [Interval(*one) for one in state["intervals"]]
-        self._number = self.intervals[-1].number if self.intervals else -1
-        self._before = self.histogram.copy()
+        self._open = {}

@@ -15,7 +15,9 @@ class BenchPage {
     this.charts = [];
     if (this.timed.length) {
       this.add("rate", this.overTime([["rate", []]], {values: (u, splits) => splits.map(count)}, count));
-      this.add("byte-rate", this.overTime([["byte_rate", []]], {values: (u, splits) => splits.map(bytes)}, (value) => `${bytes(value)}/s`));
+      this.add("byte-rate", this.overTime([["byte_rate", []]], {
+        values: (u, splits) => splits.map((value) => `${bytes(value)}/s`),
+        splits: (u) => ticksOfSteps(0, u.scales.y.max, 6, true), filter: (u, splits) => splits}, (value) => `${bytes(value)}/s`));
       this.add("latency", this.overTime([["mean_ns", []], ["p99_ns", [6, 4]]],
         {values: (u, splits) => splits.map(shortDuration)}, duration, true));
     }

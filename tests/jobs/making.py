@@ -33,9 +33,10 @@ def make_record(
             values = np.array(times, np.int64)
             if not len(values):
                 continue
-            tally.latency.add(number, values)
-            apart.submission.add(number, values // 4)
-            apart.completion.add(number, values - values // 4)
+            numbers = np.full(len(values), number)
+            tally.latency.add(numbers, values)
+            apart.submission.add(numbers, values // 4)
+            apart.completion.add(numbers, values - values // 4)
             moved = 0 if key[1] == Kind.FSYNC else length * len(values)
             tally.bytes += moved
             tally.interval_bytes[number] = moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,26 @@ from tests.programs.measuring import Work
 WORKERS = 2
 
 
-def disks_in(folder: Path) -> list[Disk]:
-    """One that is shared, whose requests go one by one, and one of each worker."""
-    return [
-        Disk("a", folder / "a.img", size="1M", fresh=True, workers=[0]),
-        Disk("b", folder / "b.img", size="1M", fresh=True, workers=[1]),
-        Disk("c", folder / "c.img", size="1M", fresh=True),
+def disks_in(folder: Path, mode: str) -> list[Disk]:
+    """Two of each worker, or one that is shared, whose requests go one by one; with undo all do."""
+    undo = mode == "one by one"
+    own = [
+        Disk(name, folder / f"{name}.img", size="1M", fresh=not undo, undo=undo, workers=[worker])
+        for worker, name in enumerate("ab")
     ]
+    shared = None if mode in ("plain", "strict") else [0]
+    both = [Disk("c", folder / "c.img", size="1M", fresh=True, workers=shared)]
+    return own + both + ([Disk("d", folder / "d.img", size="1M", fresh=True, workers=[1])] if shared else [])
 
 
-@pytest.fixture(scope="module", params=["plain", "strict", "leased"])
+@pytest.fixture(scope="module", params=["plain", "strict", "leased", "one by one"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
     """A run, the folder beside it, and its mode."""
     folder = tmp_path_factory.mktemp(request.param)
     beside = folder / "beside"
     beside.mkdir()
     arguments: dict[str, Any] = {
-        "disks": disks_in(folder),
+        "disks": disks_in(folder, request.param),
         "workers": WORKERS,
         "arguments": Work(6, 300, str(beside), log_interval_ms=1),
     }
@@ -52,14 +56,14 @@ def test_the_record_is_what_the_results_say(run: tuple[Any, Path, str]) -> None:
     result.raise_for_failures()
     for worker, (record, came) in enumerate(result.returns):
         made = np.concatenate(measuring.rows_of(Work(6, 300), worker, 2))
-        results = np.concatenate(came)
+        latencies_ns = np.concatenate([one["latency_ns"] for one in came])
         assert set(record.tallies) == {
             (int(disk), int(kind)) for disk, kind in zip(made["disk"], made["kind"], strict=True)
         }
         for (disk, kind), tally in record.tallies.items():
             chosen = (made["disk"] == disk) & (made["kind"] == kind)
             latency = Histogram()
-            latency.add(results["latency_ns"][chosen])
+            latency.add(latencies_ns[chosen])
             assert tally.latency.histogram == latency
             assert (tally.errors, tally.short) == (0, 0)
             assert tally.bytes == int(made["length"][chosen].sum())
@@ -113,6 +117,23 @@ def test_a_replay_measures_the_same_and_tells_nothing_beside_it(run: tuple[Any, 
     for (one, _), (other, _) in zip(result.returns, again.returns, strict=True):
         assert (one.tallies, one.elapsed_ns) == (other.tallies, other.elapsed_ns)
     assert not beside.exists()
+
+
+def test_a_request_counts_when_it_was_released(run: tuple[Any, Path, str]) -> None:
+    """To the interval, by the tape; where it came to the program with its array does not count."""
+    result, _, mode = run
+    if mode == "plain":
+        pytest.skip("a plain run has no tape")
+    with ringtape.open_tape(result.tape) as tape:
+        requests = list(tape.requests())
+    for record, _ in result.returns:
+        mine = [request for request in requests if request.worker == record.worker]
+        began_ns = max(request.released_ns for request in mine) - record.elapsed_ns
+        released = Counter((request.released_ns - began_ns) // 1_000_000 for request in mine)
+        found: Counter[int] = Counter()
+        for tally in record.tallies.values():
+            found.update({one.number: one.requests for one in tally.latency.intervals})
+        assert found == released
 
 
 def test_what_fails_counts_apart() -> None:
