@@ -168,6 +168,8 @@ def test_data_that_is_not_what_it_should_be(folder: Path) -> None:
         (["--job", "jobs.toml", "--from-fio", "jobs.toml"], ["give one"]),
         (["--disk", "b=missing.img"], ["disk 'b'", "missing.img"]),
         (["--seed", "-1"], ["seed -1"]),
+        (["--disk", "a=other.img,size=4M"], ["'a'", "given twice"]),
+        (["--workers", "2", "--disk", "b=b.img,size=4M,workers=0"], ["worker 1 needs disk 'b'"]),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_disk_is_touched(
