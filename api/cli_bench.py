@@ -1,31 +1,14 @@
-"""The command `ringtape bench`: jobs from options, from a file of ours or of fio's, and their run.
-
-It turns words into jobs and what came of them into words, and decides nothing else.
-"""
+"""The command `ringtape bench`: its options and its help. What it does is in `cli_bench_run`."""
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from ringtape import console
 from ringtape.cli_bench_compare import CODES as COMPARE_CODES
 from ringtape.cli_bench_compare import compare
-from ringtape.cli_runs import disks_of
-from ringtape.console import Exit
-
-if TYPE_CHECKING:
-    from ringtape.disks import Disk
-    from ringtape.jobs.job import Job
-    from ringtape.jobs.outcome import Outcome
-    from ringtape.jobs.running import Ran
-    from ringtape.jobs.toml import JobFile
 
 _CODES = """\
 [bold]Exit codes[/]
@@ -34,10 +17,6 @@ _CODES = """\
 [cyan]  2[/]  a job, a disk or a file cannot be used
 [cyan]  5[/]  there is no usable io_uring here
 [cyan]130[/]  interrupted; a tape is sealed and can be replayed"""
-
-# Of the job that is described on the command line.
-_NAME = "bench"
-LOG_INTERVAL_MS = (10, 3_600_000)
 
 bench_app = typer.Typer(help="Measure disks: jobs as fio users know them, recorded where wanted.")
 
@@ -281,136 +260,10 @@ def bench(
     }
     asked = mode or (Mode.RECORD if output is not None else Mode.PLAIN)
     source = (job, from_fio, skip_unknown)
-    reports = _Reports(json, log_interval, log_folder, plot)
-    return _conduct(source, given, disk or [], reports, mode=asked.value, recording=recording, seed=seed)
+    from ringtape.cli_bench_run import Reports, conduct
 
-
-class _Reports(NamedTuple):
-    """What is to be made of the run."""
-
-    json: bool
-    log_interval_ms: int | None
-    log_folder: str | None
-    plot: str | None
-
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Raise JobError for what cannot be, before the run."""
-        from ringtape.jobs import logs
-        from ringtape.jobs.errors import JobError
-
-        if self.log_interval_ms is None:
-            if self.log_folder is not None:
-                raise JobError("--log-folder goes with --log-interval")
-            return
-        low, high = LOG_INTERVAL_MS
-        if not low <= self.log_interval_ms <= high:
-            raise JobError(f"--log-interval {self.log_interval_ms} is not from {low} to {high}")
-        for job in jobs:
-            logs.check(self.log_folder or "", job.name, job.workers)
-
-
-def _conduct(
-    source: tuple[str | None, str | None, bool],
-    given: dict[str, Any],
-    disks: list[str],
-    reports: _Reports,
-    *,
-    mode: Any,
-    recording: dict[str, Any],
-    seed: int | None,
-) -> int:
-    """Run the jobs and show what came of them; returns the exit code."""
-    from ringtape.jobs.errors import JobError
-    from ringtape.proto.errors import RingtapeError
-
-    try:
-        file, given = _file_of(*source, given)
-        for note in file.notes:
-            console.say(f"ringtape: note: {note}")
-        if mode == "plain" and recording:
-            option = {"tape": "output"}.get(name := next(iter(recording)), name)
-            raise JobError(f"--{option} goes with a recording, and --mode is plain")
-        named = {one.name: one for one in [*file.disks, *disks_of(disks)]}
-        jobs = file.jobs_with(given)
-        reports.check(jobs)
-        ran, outcome = _measure(jobs, list(named.values()), reports, mode=mode, seed=seed, **recording)
-    except KeyboardInterrupt as interrupt:
-        return console.interrupted(
-            recording.get("tape", "run.tape") if interrupt.args and mode == "record" else None
-        )
-    except RingtapeError as error:
-        return console.fail(error)
-    try:
-        _show(outcome, reports)
-        sys.stdout.flush()
-    except OSError as error:
-        return console.output_failed(error)
-    for problem in ran.problems:
-        console.say_error(problem)
-    return console.say_failures(ran.result.failures) or (Exit.PROGRAM_RAISED if ran.problems else Exit.DONE)
-
-
-def _measure(
-    jobs: Sequence[Job], disks: Sequence[Disk], reports: _Reports, **options: Any
-) -> tuple[Ran, Outcome]:
-    """Run the jobs, with a live table on a terminal, and write what goes to files."""
-    from ringtape.jobs import fio_json, logs
-    from ringtape.jobs.options import with_disks
-    from ringtape.jobs.plan import Plan
-    from ringtape.jobs.plot import new_page, write_page
-    from ringtape.jobs.reporting import LiveRun, Measuring, side_folder
-    from ringtape.jobs.running import run_jobs
-
-    with contextlib.ExitStack() as stack:
-        page = stack.enter_context(new_page(reports.plot)) if reports.plot is not None else None
-        folder = stack.enter_context(side_folder())
-        shown = stack.enter_context(console.shown_run(as_json=reports.json, progress=False))
-        if sys.stderr.isatty():
-            from rich.console import Console
-
-            plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])))
-            live = stack.enter_context(LiveRun(plan, disks, folder, Console(stderr=True)))
-            shown = replace(shown, on_tick=live.tick)
-        measuring = Measuring(folder)
-        interval_ms = reports.log_interval_ms or 0
-        ran = run_jobs(jobs, disks, log_interval_ms=interval_ms, side_folder=folder, console=shown, **options)
-        outcome = measuring.outcome(ran)
-        if reports.log_interval_ms is not None:
-            for job in outcome.jobs:
-                logs.write(reports.log_folder or "", job)
-        if page is not None:
-            write_page(page, [("", fio_json.report_of(outcome))])
-    return ran, outcome
-
-
-def _file_of(
-    job: str | None, from_fio: str | None, skip_unknown: bool, given: dict[str, Any]
-) -> tuple[JobFile, dict[str, Any]]:
-    """What describes the jobs, and the options that count more."""
-    from ringtape.jobs.errors import JobError
-    from ringtape.jobs.fio import read_fio
-    from ringtape.jobs.toml import JobFile, read_jobs
-
-    if job is not None and from_fio is not None:
-        raise JobError("--job and --from-fio are two files of jobs; give one")
-    if skip_unknown and from_fio is None:
-        raise JobError("--skip-unknown goes with --from-fio")
-    if from_fio is not None:
-        return read_fio(from_fio, skip_unknown=skip_unknown), given
-    return (read_jobs(job), given) if job is not None else (JobFile({_NAME: given}, {}), {})
-
-
-def _show(outcome: Outcome, reports: _Reports) -> None:
-    """The report, on standard output."""
-    if reports.json:
-        from ringtape.jobs import fio_json
-
-        print(fio_json.dumps(outcome))
-        return
-    from ringtape.jobs.report import show
-    from ringtape.screen import Screen
-
-    show(Screen(highlight=False), outcome)
+    reports = Reports(json, log_interval, log_folder, plot)
+    return conduct(source, given, disk or [], reports, mode=asked.value, recording=recording, seed=seed)
 
 
 bench_app.command(epilog=COMPARE_CODES)(compare)

@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import IO, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from ringtape.benchmarks import fio, machine, profiling, report
+from ringtape.benchmarks import suite as suites
 from ringtape.benchmarks.arguments import (
     SECONDS,
     amount_of,
@@ -22,6 +23,7 @@ from ringtape.benchmarks.arguments import (
     name_of,
     names_of,
     rounds_of,
+    seconds_of,
     setup_of,
 )
 from ringtape.benchmarks.comparison import Comparison, Plan
@@ -31,6 +33,7 @@ from ringtape.benchmarks.jobs import JOBS
 from ringtape.benchmarks.rounds import requests_for
 from ringtape.benchmarks.targets import TARGETS
 from ringtape.coordinator.errors import Interrupted
+from ringtape.jobs import fio_json
 from ringtape.proto.errors import RingtapeError, RingUnavailable
 
 ROUNDS = 5
@@ -105,7 +108,7 @@ def compare(
     The targets are made, filled with random data and removed again, after Ctrl-C too. Nothing that is there already
     is used. The loop device and zram need root.
 
-    "profile" shows where the time of a request goes.
+    "profile" shows where the time of a request goes; "suite" runs jobs of many kinds.
     """
     if context.invoked_subcommand is not None:
         return
@@ -177,21 +180,82 @@ def profile(
         print(machine.in_words(machine.facts()))
 
 
+@app.command()
+def suite(
+    name: Annotated[
+        str,
+        typer.Argument(help=f"One of: {', '.join((*suites.SUITES, suites.COMPARE_FIO))}.", metavar="NAME"),
+    ],
+    target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
+    seconds: Annotated[float, typer.Option("--seconds", help="How long each job takes.")] = SECONDS,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help=f"Of {suites.COMPARE_FIO}: how often each runs, in turns.")
+    ] = ROUNDS,
+    mode: Annotated[str, typer.Option("--mode", help="One of: plain, record.")] = "plain",
+    size: Size = SIZE,
+    folder: Folder = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the report to this file, as fio lays it out.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a suite of jobs and report it; or, compare-fio, the same jobs by fio and by ringtape."""
+    with _one_line_errors():
+        compared = name_of("suite", name, (*suites.SUITES, suites.COMPARE_FIO)) == suites.COMPARE_FIO
+        setting = suites.Setting(
+            seconds_of(seconds),
+            "record" if name_of("--mode", mode, ("plain", "record")) == "record" else "plain",
+        )
+        if compared and json_file is not None:
+            raise BenchmarkError(
+                f"--json is for a suite of one report; {suites.COMPARE_FIO} has {2 * rounds}"
+            )
+        peer = fio.find() if compared else None
+        made = TARGETS[name_of("--target", target, TARGETS)](setup_of(size, folder))
+        console = Console(highlight=False)
+        with (
+            _opened(json_file) as file,
+            made as ready,
+            tempfile.TemporaryDirectory(prefix="ringtape-bench-") as left,
+        ):
+            if peer is not None:
+                with _status_line() as status:
+                    suites.compare_with_fio(
+                        peer, ready, setting, rounds=rounds_of(rounds), folder=Path(left), status=status
+                    )
+                suites.show_comparison(console, Path(left))
+            else:
+                outcome = suites.run_suite(name, ready, setting)
+                suites.show(console, outcome)
+                if file is not None:
+                    file.write(fio_json.dumps(outcome))
+            print(f"{name}, {ready.title}")
+        print(machine.in_words(machine.facts()))
+
+
 @contextlib.contextmanager
-def _written(path: Path | None, comparison: Comparison) -> Iterator[None]:
-    """Write the comparison to a file at the end, also if it ended early; a file that cannot be is found out first."""
+def _opened(path: Path | None) -> Iterator[IO[str] | None]:
+    """The file of that name, if there is one; what cannot be is found out first."""
     if path is None:
-        yield
+        yield None
         return
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise BenchmarkError(f"--json {path}: {error.strerror}") from None
     with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _written(path: Path | None, comparison: Comparison) -> Iterator[None]:
+    """Write the comparison to a file at the end, also if it ended early; a file that cannot be is found out first."""
+    with _opened(path) as file:
         try:
             yield
         finally:
-            file.write(comparison.as_json())
+            if file is not None:
+                file.write(comparison.as_json())
 
 
 @contextlib.contextmanager

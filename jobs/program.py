@@ -22,10 +22,9 @@ from ringtape.jobs.job import Job, bounded, region_of
 from ringtape.jobs.measured import Measured
 from ringtape.jobs.plan import Plan, Seat
 from ringtape.jobs.side import path_of
-from ringtape.jobs.stream import Stream
+from ringtape.jobs.stream import ROWS_MAX, Stream
 from ringtape.jobs.verify import Verifier
 
-ARRAY_ROWS_MAX = 1 << 16
 # Results come by arrays, and a run ends between two: an array is as long as takes about so long.
 _ARRAY_NS = 100_000_000
 # The data of an array's writes and reads, where it is made and looked at, unless the depth needs more.
@@ -83,11 +82,11 @@ class _Share:
         random = np.random.default_rng(io.random.getrandbits(128))
         self._stream = Stream(self._job, indexes, regions, random)
         self._verifier: Verifier | None = None
-        self._rows_max = ARRAY_ROWS_MAX
+        self._rows_max = ROWS_MAX
         if job.verify:
             run = io.random.getrandbits(64)
             self._verifier = Verifier(job, indexes, job.disks, regions, worker=io.index, run=run)
-            self._rows_max = min(ARRAY_ROWS_MAX, max(job.iodepth, _DATA_BYTES_MAX // job.largest))
+            self._rows_max = min(ROWS_MAX, max(job.iodepth, _DATA_BYTES_MAX // job.largest))
         #: Of a row's disk: which of the job's it is.
         self._places = np.zeros(len(io.disks), np.uint16)
         self._places[indexes] = np.arange(len(indexes))

@@ -117,6 +117,12 @@ def _check_disks(plan: Plan, disks: Sequence[ringtape.Disk]) -> None:
         jobs = [job for job in plan.jobs if disk.name in job.disks]
         if not jobs:
             raise JobError(f"no job goes to disk {disk.name!r}; leave it out")
+        if disk.workers is not None:
+            left_out = [worker for worker in plan.workers_of(disk.name) if worker not in disk.workers]
+            if left_out:
+                raise jobs[0].error(
+                    f"worker {left_out[0]} needs disk {disk.name!r}, whose workers leave it out"
+                )
         size, block_size = geometry(disk)
         for job in jobs:
             region_of(job, disk.name, size, block_size)

@@ -26,14 +26,15 @@ REQUEST = np.dtype(
         ("offset", "i8"),
         ("length", "i8"),
         ("time_ns", "i8"),
-    ]
+    ],
+    align=True,
 )
-UNTIMED = np.dtype([(name, REQUEST[name]) for name in REQUEST.names or () if name != "time_ns"])
+UNTIMED = np.dtype([(name, REQUEST[name]) for name in REQUEST.names or () if name != "time_ns"], align=True)
 
 Requests = NDArray[Any]
 
-# However many are taken at once, so many are drawn at once: what is drawn does not hang on how fast the disks are.
-_MADE_AT_ONCE = 1 << 14
+#: However many are taken at once, so many are drawn at once: what is drawn does not hang on how fast the disks are.
+ROWS_MAX = 1 << 14
 
 
 class Stream:
@@ -54,15 +55,13 @@ class Stream:
         self._made = 0
         self._bytes_left = job.io_size
         self._since_fsync = [0] * len(disks)
-        self._ready: Requests = np.zeros(0, self._dtype)
-        self._ended = False
+        # Before the job begins, so that its time has none of it.
+        self._ready = self._make(ROWS_MAX)
 
     def take(self, count: int) -> Requests:
-        """The next so many requests, fsyncs among them; fewer at the end, and then none."""
-        while len(self._ready) < count and not self._ended:
-            made = self._make(_MADE_AT_ONCE)
-            self._ended = not len(made)
-            self._ready = np.concatenate((self._ready, made))
+        """At most so many requests, in a row, fsyncs among them; none at the end."""
+        if not len(self._ready):
+            self._ready = self._make(ROWS_MAX)
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
 
@@ -133,11 +132,13 @@ class Stream:
             behind.append(writes[counts % self._job.fsync == 0])
             self._since_fsync[number] = (self._since_fsync[number] + len(writes)) % self._job.fsync
         places = np.sort(np.concatenate(behind))
-        fsyncs = rows[places]
+        # Each of these twice; the second becomes the fsync.
+        rows = rows[np.insert(np.arange(len(rows)), places + 1, places)]
+        fsyncs = places + 1 + np.arange(len(places))
         for name in ("flags", "offset", "length"):
-            fsyncs[name] = 0
-        fsyncs["kind"] = Kind.FSYNC
-        return np.insert(rows, places + 1, fsyncs)
+            rows[name][fsyncs] = 0
+        rows["kind"][fsyncs] = Kind.FSYNC
+        return rows
 
 
 def _times(made: NDArray[np.int64], rate: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ Method: the installed script, on files made here.
 
 from __future__ import annotations
 
+import json
 import typing
 from pathlib import Path
 
@@ -81,10 +82,10 @@ def test_a_recording_replays(folder: Path) -> None:
     ]
     done = ringtape("bench", *options, "--disk", "a=a.img,fresh", "-o", "bench.tape", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
-    (digest,) = (line.split()[1] for line in done.stdout.splitlines() if line.split()[:1] == ["digest"])
+    info = json.loads(ringtape("tape", "info", "bench.tape", "--json", cwd=folder).stdout)
     again = ringtape("replay", "bench.tape", cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert digest in again.stdout
+    assert info["digest"] in again.stdout
     with api.open_tape(folder / "bench.tape") as tape:
         assert (tape.header.workers, tape.header.seed) == (2, 4)
 
@@ -167,6 +168,8 @@ def test_data_that_is_not_what_it_should_be(folder: Path) -> None:
         (["--job", "jobs.toml", "--from-fio", "jobs.toml"], ["give one"]),
         (["--disk", "b=missing.img"], ["disk 'b'", "missing.img"]),
         (["--seed", "-1"], ["seed -1"]),
+        (["--disk", "a=other.img,size=4M"], ["'a'", "given twice"]),
+        (["--workers", "2", "--disk", "b=b.img,size=4M,workers=0"], ["worker 1 needs disk 'b'"]),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_disk_is_touched(

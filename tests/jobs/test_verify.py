@@ -79,7 +79,7 @@ def test_a_later_read_finds_what_was_spoilt(tmp_path: Path) -> None:
     spoil(tmp_path, 5 * UNIT + 100, b"\xff")
     spoil(tmp_path, 7 * UNIT, bytes(UNIT))
     spoil(tmp_path, 9 * UNIT, old[11].tobytes())
-    ran = run(tmp_path, {"rw": "read", "iodepth": 4}, mode="record")
+    ran = run(tmp_path, {"rw": "read", "iodepth": DISK_BYTES // UNIT}, mode="record")
     assert ringtape.replay(tmp_path / "run.tape").digest == ran.result.digest
     expected = "expected a block that a job with verify has written, found "
     (worked,) = ran.worked(0)
