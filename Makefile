@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # The folders that are imported as ringtape.<folder>; api is `ringtape` itself.
-SUBPACKAGES := engine coordinator proto traces benchmarks examples
+SUBPACKAGES := engine coordinator proto traces jobs benchmarks examples
 
 .PHONY: help
 help: ## List the targets

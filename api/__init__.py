@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ringtape.engine.gate import Unrecorded
     from ringtape.engine.mail import InvalidMessage, Message
     from ringtape.engine.requests import InvalidRequest, RequestError
+    from ringtape.jobs.errors import JobError
     from ringtape.proto.errors import (
         DiskError,
         ProgramError,
@@ -50,6 +51,7 @@ __all__ = [
     "Failure",
     "InvalidMessage",
     "InvalidRequest",
+    "JobError",
     "Message",
     "OutputError",
     "ProgramError",
@@ -118,6 +120,7 @@ _HOMES = {
         "InvalidRequest",
         "RequestError",
     ),
+    "ringtape.jobs.errors": ("JobError",),
     "ringtape.proto.errors": (
         "DiskError",
         "ProgramError",

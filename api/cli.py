@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringtape import console
+from ringtape.cli_bench import bench_app
 from ringtape.cli_runs import (
     conduct,
     disks_of,
@@ -54,6 +55,7 @@ app = typer.Typer(
 )
 app.add_typer(tape_commands.app, name="tape")
 app.add_typer(trace_app, name="trace")
+app.add_typer(bench_app, name="bench")
 
 
 class Data(enum.StrEnum):

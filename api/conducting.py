@@ -50,7 +50,8 @@ class Console:
 
     Attributes:
         stdout: what the workers' standard output goes to; None is this process's own.
-        on_progress: called some ten times a second while the programs run.
+        on_progress: called some ten times a second while the programs run; not in a plain run, which counts nothing.
+        on_tick: called as often, in every run.
         on_log: called with the worker and the text of what a program logs; None logs it.
         on_copy: called while a disk is copied for a snapshot: its name, bytes done, bytes in all.
     """
@@ -59,6 +60,7 @@ class Console:
     on_progress: Callable[[Progress], None] | None = None
     on_log: Callable[[int, str], None] | None = None
     on_copy: Callable[[str, int, int], None] | None = None
+    on_tick: Callable[[], None] | None = None
 
 
 def supervisor_of(
@@ -79,13 +81,15 @@ def supervisor_of(
     """Who runs the workers of a run and moves their messages; `counted` is whose programs the progress counts."""
     console = console or Console()
     show = console.on_progress
-    on_progress: Callable[[], None] | None = None
+    on_progress = tick = console.on_tick
     if show is not None and counted is not None:
         shown, returns, begun_ns = show, counted.returns, time.monotonic_ns()
 
         def on_progress() -> None:
             elapsed_s = (time.monotonic_ns() - begun_ns) / 1e9
             shown(Progress(tape.request_count, tape.token_count, returns.left, elapsed_s))
+            if tick is not None:
+                tick()
 
     def on_begin() -> None:
         headers.begin()

@@ -58,6 +58,7 @@ class Exit(enum.IntEnum):
 def exit_code(error: RingtapeError) -> Exit:
     """The code that an error of a run ends the command with."""
     from ringtape.coordinator.errors import Divergence
+    from ringtape.jobs.errors import JobError
     from ringtape.settings import UsageError
     from ringtape.tape.writing import OutputError
 
@@ -71,6 +72,7 @@ def exit_code(error: RingtapeError) -> Exit:
         (ProgramError, Exit.UNUSABLE),
         (TapeError, Exit.UNUSABLE),
         (TraceError, Exit.UNUSABLE),
+        (JobError, Exit.UNUSABLE),
         (UsageError, Exit.UNUSABLE),
         (OutputError, Exit.UNUSABLE),
     )

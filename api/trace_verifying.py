@@ -107,7 +107,7 @@ class Verifier:
         if not len(known):
             return
         self._checked += len(known)
-        expected = pattern_words(0, writers[known], offset + known * block, block)
+        expected = pattern_words(pattern_firsts(0, writers[known], offset + known * block), block)
         wrong = known[(found[known] != expected).any(axis=1)]
         self._wrong += len(wrong)
         if len(wrong) and self._first is None:

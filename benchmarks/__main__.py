@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import IO, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report, splitting
+from ringtape.benchmarks import suite as suites
 from ringtape.benchmarks.arguments import (
     REQUESTS_MAX,
     SECONDS,
@@ -26,6 +27,7 @@ from ringtape.benchmarks.arguments import (
     name_of,
     names_of,
     rounds_of,
+    seconds_of,
     setup_of,
 )
 from ringtape.benchmarks.contenders import Case, Plain
@@ -37,6 +39,7 @@ from ringtape.benchmarks.sizes import AXES, Sizes, Survey
 from ringtape.benchmarks.table import Table
 from ringtape.benchmarks.targets import TARGETS
 from ringtape.coordinator.errors import Interrupted
+from ringtape.jobs import fio_json
 from ringtape.proto.errors import RingtapeError, RingUnavailable
 
 ROUNDS = 5
@@ -126,7 +129,8 @@ def table(
     The targets are made, filled with random data and removed again, after Ctrl-C too. Nothing that is there already
     is used. The loop device and zram need root.
 
-    "sizes" shows how costs grow with depth, size and number; "profile" where the time of a request goes.
+    "sizes" shows how costs grow with depth, size and number; "profile" where the time of a request goes; "suite" runs
+    jobs of many kinds.
     """
     if context.invoked_subcommand is not None:
         return
@@ -264,21 +268,82 @@ def profile(
         print(machine.in_words(machine.facts()))
 
 
+@app.command()
+def suite(
+    name: Annotated[
+        str,
+        typer.Argument(help=f"One of: {', '.join((*suites.SUITES, suites.COMPARE_FIO))}.", metavar="NAME"),
+    ],
+    target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
+    seconds: Annotated[float, typer.Option("--seconds", help="How long each job takes.")] = SECONDS,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help=f"Of {suites.COMPARE_FIO}: how often each runs, in turns.")
+    ] = ROUNDS,
+    mode: Annotated[str, typer.Option("--mode", help="One of: plain, record.")] = "plain",
+    size: Size = SIZE,
+    folder: Folder = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the report to this file, as fio lays it out.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a suite of jobs and report it; or, compare-fio, the same jobs by fio and by ringtape."""
+    with _one_line_errors():
+        compared = name_of("suite", name, (*suites.SUITES, suites.COMPARE_FIO)) == suites.COMPARE_FIO
+        setting = suites.Setting(
+            seconds_of(seconds),
+            "record" if name_of("--mode", mode, ("plain", "record")) == "record" else "plain",
+        )
+        if compared and json_file is not None:
+            raise BenchmarkError(
+                f"--json is for a suite of one report; {suites.COMPARE_FIO} has {2 * rounds}"
+            )
+        peer = fio.find() if compared else None
+        made = TARGETS[name_of("--target", target, TARGETS)](setup_of(size, folder))
+        console = Console(highlight=False)
+        with (
+            _opened(json_file) as file,
+            made as ready,
+            tempfile.TemporaryDirectory(prefix="ringtape-bench-") as left,
+        ):
+            if peer is not None:
+                with _status_line() as status:
+                    suites.compare_with_fio(
+                        peer, ready, setting, rounds=rounds_of(rounds), folder=Path(left), status=status
+                    )
+                suites.show_comparison(console, Path(left))
+            else:
+                outcome = suites.run_suite(name, ready, setting)
+                suites.show(console, outcome)
+                if file is not None:
+                    file.write(fio_json.dumps(outcome))
+            print(f"{name}, {ready.title}")
+        print(machine.in_words(machine.facts()))
+
+
 @contextlib.contextmanager
-def _written(path: Path | None, found: Table | Sizes) -> Iterator[None]:
-    """Write what was found to a file at the end, also if it ended early; a file that cannot be is found out first."""
+def _opened(path: Path | None) -> Iterator[IO[str] | None]:
+    """The file of that name, if there is one; what cannot be is found out first."""
     if path is None:
-        yield
+        yield None
         return
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise BenchmarkError(f"--json {path}: {error.strerror}") from None
     with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _written(path: Path | None, found: Table | Sizes) -> Iterator[None]:
+    """Write what was found to a file at the end, also if it ended early; a file that cannot be is found out first."""
+    with _opened(path) as file:
         try:
             yield
         finally:
-            file.write(found.as_json())
+            if file is not None:
+                file.write(found.as_json())
 
 
 @contextlib.contextmanager

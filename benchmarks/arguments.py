@@ -29,9 +29,14 @@ def amount_of(seconds: float | None, requests: int | None) -> Amount:
         raise BenchmarkError("--seconds and --requests exclude each other")
     if requests is not None and not REQUESTS_MIN <= requests <= REQUESTS_MAX:
         raise BenchmarkError(f"--requests {requests} must be from {REQUESTS_MIN} to {REQUESTS_MAX}")
-    if seconds is not None and not 0 < seconds <= SECONDS_MAX:
+    return Amount(SECONDS if seconds is None else seconds_of(seconds), requests)
+
+
+def seconds_of(seconds: float) -> float:
+    """How long something is measured."""
+    if not 0 < seconds <= SECONDS_MAX:
         raise BenchmarkError(f"--seconds {seconds:g} must be more than 0 and at most {SECONDS_MAX:g}")
-    return Amount(SECONDS if seconds is None else seconds, requests)
+    return seconds
 
 
 def rounds_of(rounds: int) -> int:

@@ -19,8 +19,8 @@ from ringtape.engine.requests import Request
 from ringtape.proto import wire_pb2
 from ringtape.proto.framing import FramingError
 
-# The count is told when so many requests have been passed, or when that is so long ago; a checkpoint whose completions
-# have not come after that time is asked for.
+# The count is told when so many requests have been passed, or when it was told last so long ago; a checkpoint whose
+# completions have not come after that time is asked for.
 REPORT_ROWS = 2048
 REPORT_NS_MAX = 20_000_000
 
@@ -139,6 +139,7 @@ class AheadGate(CoordinatedGate):
         results, queue = self._outbox.results, self.queue
         assert not isinstance(queue, OfflineQueue), "an offline replay has no leases"
         until_ns = 0
+        self._stamp()
         queue.submit()
         while True:
             if self._reap() and self._receive() is not None:
@@ -159,8 +160,6 @@ class AheadGate(CoordinatedGate):
         self._passed += 1
         self._passed_rows += made
         now_ns = self._now_ns()
-        if not self._report_due_ns:
-            self._report_due_ns = now_ns + REPORT_NS_MAX
         if self._passed_rows >= REPORT_ROWS or now_ns >= self._report_due_ns:
             self._send(wire_pb2.Batch())
         self._release(turn.sequences)
@@ -184,7 +183,8 @@ class AheadGate(CoordinatedGate):
 
     def _send(self, batch: wire_pb2.Batch) -> None:
         batch.passed = self._passed
-        self._passed = self._passed_rows = self._report_due_ns = 0
+        self._passed = self._passed_rows = 0
+        self._report_due_ns = self._now_ns() + REPORT_NS_MAX
         super()._send(batch)
 
     def _take_other(self, message: wire_pb2.CoordinatorMessage) -> bool:

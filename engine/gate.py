@@ -80,6 +80,10 @@ class Gate(Protocol):
     queue: RequestQueue | OfflineQueue
     owner: Owner
     mail: Mail
+    #: For those who measure: at each checkpoint, how many requests had been made, what the clock read, and how much
+    #: later they were handed to the kernel (ns; of these, it alone is not recorded). Who wants it puts a list here and
+    #: empties it.
+    handed_over: list[tuple[int, int, int]] | None
 
     def checkpoint(self, mode: int, deadline_ns: int = 0) -> None:
         """Come back when a token has brought something (`WAIT`) or told what there is (`POLL`).
@@ -128,6 +132,7 @@ class CoordinatedGate:
         self.clock = clock
         self._stack = stack
         self.owner = Owner()
+        self.handed_over: list[tuple[int, int, int]] | None = None
         self._collector = Collector()
         self._started_ns = time.monotonic_ns()
         self._number = 0
@@ -149,7 +154,7 @@ class CoordinatedGate:
             return
         self._number += 1
         queue = self.queue
-        self._outbox.stamp(self._now_ns())
+        self._stamp()
         if mode == WAIT:
             queue.hand_over()
         else:
@@ -171,6 +176,13 @@ class CoordinatedGate:
         brought = token.sequences or token.deliveries or token.delivered_before
         if mode == WAIT and not deadline_ns and not brought:
             raise _stuck()
+
+    def _stamp(self) -> None:
+        """What has gathered is handed to the kernel now."""
+        now_ns = self._now_ns()
+        self._outbox.stamp(now_ns)
+        if self.handed_over is not None:
+            self.handed_over.append((self.queue.made, self.clock.ns, now_ns - self.clock.ns))
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
         """Can the program go on without asking? Then it has what there is for it."""
@@ -356,6 +368,7 @@ class PlainGate:
         self.queue: RequestQueue | OfflineQueue = queue
         self.clock = clock
         self.owner = Owner()
+        self.handed_over: list[tuple[int, int, int]] | None = None
         self._collector = Collector()
         self._started_ns = 0
         self._number = 0
@@ -381,6 +394,8 @@ class PlainGate:
         if get_ident() != self.owner.thread:
             self.owner.refuse()
         self._number += 1
+        if self.handed_over is not None:
+            self.handed_over.append((self.queue.made, self.clock.ns, self._now_ns() - self.clock.ns))
         queue = self.queue
         if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
             if mode == WAIT:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # only where a program submits arrays
     import numpy as np
     from numpy.typing import NDArray
 
-# A report is sent when it has so many requests and completions, or when its first turn is so long ago.
+# A report is sent when it has so many requests and completions, or when the last one is so long ago.
 REPORT_ROWS = 2048
 REPORT_NS_MAX = 20_000_000
 
@@ -44,7 +44,7 @@ class LeasedGate(CoordinatedGate):
 
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
         queue = self.queue
-        self._outbox.stamp(self._now_ns())
+        self._stamp()
         if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
             if mode == WAIT:
                 queue.hand_over()
@@ -69,11 +69,11 @@ class LeasedGate(CoordinatedGate):
                 return True
             if not queue.active and not deadline_ns:
                 return False
-            if not outbox.empty and (outbox.urgent or now_ns >= self._due_ns(now_ns)):
+            if not outbox.empty and (outbox.urgent or now_ns >= self._report_due_ns):
                 self._report()
             timeout_ns = deadline_ns - now_ns if deadline_ns else None
             if not outbox.empty:
-                left_ns = self._due_ns(now_ns) - now_ns
+                left_ns = self._report_due_ns - now_ns
                 timeout_ns = left_ns if timeout_ns is None else min(timeout_ns, left_ns)
             queue.wait(timeout_ns)
             self._look()
@@ -108,8 +108,6 @@ class LeasedGate(CoordinatedGate):
             delivered=len(mail),
         )
         self.clock.set_ns(now_ns)
-        if not self._report_due_ns:
-            self._report_due_ns = now_ns + REPORT_NS_MAX
         if self._outbox.rows >= REPORT_ROWS or self._outbox.urgent or now_ns >= self._report_due_ns:
             self._report()
         queue = self.queue
@@ -126,18 +124,12 @@ class LeasedGate(CoordinatedGate):
             wake_volumes(queue)
         self._collector.checkpoint()
 
-    def _due_ns(self, now_ns: int) -> int:
-        """When what is in the outbox has to be told at the latest."""
-        if not self._report_due_ns:
-            self._report_due_ns = now_ns + REPORT_NS_MAX
-        return self._report_due_ns
-
     def _report(self) -> None:
         self._send(self._outbox.take(self._now_ns()))
 
     def _send(self, batch: wire_pb2.Batch) -> None:
         batch.oldest = self.queue.oldest()
-        self._report_due_ns = 0
+        self._report_due_ns = self._now_ns() + REPORT_NS_MAX
         super()._send(batch)
 
     def _reap(self) -> bool:

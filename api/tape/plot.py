@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 from importlib.resources import files
 from typing import Any
 
 from ringtape.coordinator.tape import BlockView, Position, TapeReader
 from ringtape.coordinator.words import kind_name
+from ringtape.page import Page
 from ringtape.proto import messages_pb2
 from ringtape.proto.errors import TapeDamaged
 from ringtape.settings import StrPath, UsageError
 from ringtape.tape.following import Following, checkpoints_of
 from ringtape.tape.opening import opened
 from ringtape.tape.output import new_file
-from ringtape.tape.plot_columns import Gathered, Lane, Stored
+from ringtape.tape.plot_columns import Gathered, Lane
 
 _BEGINS_WITH = b"<!doctype html>\n<!-- ringtape tape plot -->\n"
-_STYLES = ("uPlot.min.css", "page.css")
-_SCRIPTS = ("uPlot.iife.min.js", "columns.js", "model.js", "words.js", "painting.js", "charts.js", "page.js")
+_SCRIPTS = ("columns.js", "model.js", "words.js", "parts.js", "painting.js", "charts.js", "page.js")
 
 
 def write_plot(
@@ -58,7 +57,14 @@ def write_plot(
             raise UsageError(f"{reader.path} has no requests from {first} to {last or 'its end'}")
         columns, lanes = gathered.stored()
         facts = _facts(reader.path, reader, following, lanes)
-        _write_page(file.write, facts, columns)
+        shapes = {name: stored._replace(text="")._asdict() for name, stored in columns.items()}
+        folder = files("ringtape.tape") / "plot_page"
+        page = Page(folder / "page.html", [folder / name for name in _SCRIPTS])
+        page.add_json("facts", facts)
+        page.add_json("shapes", shapes)
+        for name, stored in columns.items():
+            page.add_text(f"column-{name}", stored.text)
+        page.write(file.write, _BEGINS_WITH)
     if following.damage is not None:
         raise following.damage
     return requests
@@ -127,32 +133,3 @@ def _facts(path: str, reader: TapeReader, following: _Gathering, lanes: list[Lan
         "ended": following.ended,
         "damage": str(following.damage or ""),
     }
-
-
-def _write_page(write: Any, facts: dict[str, Any], columns: dict[str, Stored]) -> None:
-    page = files("ringtape.tape") / "plot_page"
-
-    def part(name: str) -> bytes:
-        return (page / name).read_bytes()
-
-    def script(id_: str, kind: str, text: str) -> bytes:
-        return f'<script id="{id_}" type="{kind}">{text}</script>\n'.encode()
-
-    body, end = part("page.html").split(b"<!-- scripts -->\n")
-    write(_BEGINS_WITH)
-    write(body.replace(b"/* styles */", b"\n".join(map(part, _STYLES))))
-    write(script("facts", "application/json", _inert(facts)))
-    shapes = {name: stored._replace(text="")._asdict() for name, stored in columns.items()}
-    write(script("shapes", "application/json", _inert(shapes)))
-    for name, stored in columns.items():
-        write(script(f"column-{name}", "application/octet-stream", stored.text))
-    # Its licence asks to go with every copy of it, and a page is one.
-    write(b"<script>\n/*\n" + part("uPlot.LICENSE") + b"*/\n</script>\n")
-    for name in _SCRIPTS:
-        write(b"<script>\n" + part(name) + b"\n</script>\n")
-    write(end)
-
-
-def _inert(value: Any) -> str:
-    """JSON that cannot end the element it is in: names come from the tape."""
-    return json.dumps(value).replace("<", "\\u003c")

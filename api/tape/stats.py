@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ringtape.coordinator.tape import TapeReader
+from ringtape.jobs.histogram import ERROR
 from ringtape.proto.errors import TapeDamaged
 from ringtape.proto.messages_pb2 import KIND_FSYNC
-from ringtape.tape.histogram import ERROR
 from ringtape.tape.opening import joined_until_damage, opened, say_unsealed
 from ringtape.tape.tallies import OTHERS, Depth, KindTally, PairTally, Tallies
 from ringtape.tape.words import KINDS

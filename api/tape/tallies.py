@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.coordinator.tape import Joined, Table
+from ringtape.jobs.histogram import Histogram
 from ringtape.proto.messages_pb2 import KIND_DISCARD, KIND_FSYNC, KIND_READ, KIND_WRITE
 from ringtape.tape.conflicts import Conflicts
-from ringtape.tape.histogram import Histogram
 from ringtape.tape.in_time import InTime
 from ringtape.tape.working_set import INTERVALS_MAX, WorkingSet
 

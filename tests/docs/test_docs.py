@@ -48,7 +48,8 @@ _FENCE = re.compile(
 _FILE_NAME = re.compile(r"# ([\w-]+\.py)\n")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(
-    r"\bringtape(?: (?:record|replay|check|run|rewind|tape|trace|demo)\b.*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
+    r"\bringtape(?: (?:record|replay|check|run|rewind|tape|trace|bench|demo)\b"
+    r".*?(?=\s*(?:\d?>|[;|&)#\n]|$))| --version)",
     re.MULTILINE,
 )
 _PATH = re.compile(r"(?<![\w.~/:<*])/(?:[\w.*-]+/)*[\w.*-]+")
@@ -149,6 +150,25 @@ def test_the_tutorial_can_be_followed(part: str, tmp_path: Path) -> None:
 
 def test_the_guide_to_traces_can_be_followed(tmp_path: Path) -> None:
     follow(blocks_of(ROOT / "docs" / "traces.md"), tmp_path)
+
+
+def test_the_guide_to_jobs_can_be_followed(tmp_path: Path) -> None:
+    follow(blocks_of(ROOT / "docs" / "bench.md"), tmp_path)
+
+
+def test_the_program_in_the_guide_to_jobs_runs(tmp_path: Path) -> None:
+    (program,) = (one for one in blocks_of(ROOT / "docs" / "bench.md") if one.file_name == "measure.py")
+    (tmp_path / "measure.py").write_text(program.text)
+    (output,) = run_session(["python measure.py"], tmp_path)
+    assert "1000 requests, 0 failed" in output, output
+    (jobs,) = (one for one in blocks_of(ROOT / "docs" / "bench.md") if one.language == "toml")
+    (tmp_path / "jobs.toml").write_text(jobs.text)
+    (output,) = run_session(["ringtape bench --job jobs.toml --runtime 50ms > /dev/null; echo $?"], tmp_path)
+    assert output == "0\n"
+
+
+def test_the_page_on_reports_can_be_followed(tmp_path: Path) -> None:
+    follow(blocks_of(ROOT / "docs" / "bench-report.md"), tmp_path)
 
 
 def test_the_page_on_tapes_can_be_followed(tmp_path: Path) -> None:
@@ -306,7 +326,7 @@ def test_the_reference_has_every_option_of_each_command() -> None:
 def commands_of(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     for word, below in getattr(command, "commands", {}).items():
         yield from commands_of(below, f"{name} {word}")
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "commands") or (command.params and " " in name):
         yield name, command
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ringtape.coordinator.tape import TapeReader, iter_joined, iter_rows
 from ringtape.proto import messages_pb2
 from ringtape.proto.errors import TapeDamaged
-from ringtape.tape import conflicts, histogram, in_time, tallies, working_set
+from ringtape.tape import conflicts, in_time, tallies, working_set
 from ringtape.tape.stats import print_stats
 from tests.api.tape.tapes import DATA_KINDS, Whole, crowded_run, wholes, without_seal
 from tests.coordinator.tape.making import make_header, make_run, rows_of, write
@@ -124,30 +124,6 @@ def most_in_flight(some: list[Whole]) -> int:
         now += changes[at_ns]
         most = max(most, now)
     return most
-
-
-@settings(deadline=None, max_examples=10)
-@given(
-    values=st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 5000), min_size=1, max_size=300),
-    share=st.floats(0.001, 1),
-)
-def test_percentiles_are_off_by_no_more_than_they_say(values: list[int], share: float) -> None:
-    halves = [histogram.Histogram(), histogram.Histogram()]
-    for half, part in zip(halves, (values[::2], values[1::2]), strict=True):
-        half.add(np.array(part, dtype=np.int64))
-    halves[0].merge(halves[1])
-    exact = sorted(values)[max(1, int(np.ceil(share * len(values)))) - 1]
-    assert abs(halves[0].percentile(share) - exact) <= histogram.ERROR * exact
-    assert (halves[0].min, halves[0].max, halves[0].count) == (min(values), max(values), len(values))
-
-
-def test_buckets_follow_one_another() -> None:
-    powers = [1 << bits for bits in range(64)]
-    values = sorted({*range(5000), *powers, *(power - 1 for power in powers), 2**64 - 1})
-    buckets = histogram.buckets_of(np.array(values, dtype=np.uint64)).tolist()
-    assert buckets == sorted(buckets)
-    for value, bucket in zip(values, buckets, strict=True):
-        assert abs(histogram.middle_of(bucket) - value) <= histogram.ERROR * value
 
 
 def test_a_working_set_beyond_the_limit_is_an_estimate_that_is_near() -> None:

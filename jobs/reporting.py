@@ -1,0 +1,148 @@
+"""Around a run of jobs: the folder in which workers tell what is not on the tape, the live table, and the outcome.
+
+It changes nothing of the run: it looks on, and puts together what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+import ringtape
+from ringtape.jobs.blocks import Blocks
+from ringtape.jobs.job import Job, bounded, region_of
+from ringtape.jobs.live import Expected, LiveTable
+from ringtape.jobs.outcome import JobOutcome, Outcome
+from ringtape.jobs.plan import Plan
+from ringtape.jobs.running import Ran, geometry
+from ringtape.jobs.side import Ended, Usage, path_of, read_end
+
+# In memory, where that can be: what is measured is a disk.
+_MEMORY = "/dev/shm"
+
+
+@contextlib.contextmanager
+def side_folder() -> Iterator[str]:
+    """A folder of this process's own for what workers tell beside the run; gone afterwards."""
+    where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(
+        prefix="ringtape-bench-", dir=where, ignore_cleanup_errors=True
+    ) as folder:
+        yield folder
+
+
+class Measuring:
+    """Made before the run; `outcome` after it."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._started_at_ns = time.time_ns()
+        self._used = Usage.now()
+
+    def outcome(self, ran: Ran) -> Outcome:
+        """What came of the run that has just ended."""
+        result = ran.result
+        jobs = (self._job(ran, index, job) for index, job in enumerate(ran.plan.jobs))
+        return Outcome(
+            mode=result.mode,
+            started_at_ns=self._started_at_ns,
+            jobs=[job for job in jobs if job.records],
+            requests=result.requests,
+            checkpoints=result.checkpoints,
+            elapsed_s=result.elapsed_s,
+            seed=result.seed,
+            coordinator=Usage.now().since(self._used),
+            tape=result.tape or "",
+            tape_bytes=os.path.getsize(result.tape) if result.tape else 0,
+        )
+
+    def _job(self, ran: Ran, index: int, job: Job) -> JobOutcome:
+        records = [one.measured for one in ran.worked(index)]
+        ends: dict[int, Ended] = {}
+        for record in records:
+            ended = read_end(path_of(self._folder, index, record.worker))
+            if ended is not None:
+                ends[record.worker] = ended
+        return JobOutcome(job.name, options_of(job), records, ends)
+
+
+def options_of(job: Job) -> Mapping[str, str]:
+    """A job as fio's options say it; those that are as fio has them anyway are left out."""
+    options = {"rw": job.rw, **_block_options(job), "iodepth": job.iodepth, "numjobs": job.workers}
+    options |= {"ioengine": "io_uring", "direct": 1}
+    if job.rw in ("rw", "randrw"):
+        options["rwmixread"] = job.rwmixread
+    given = {
+        "offset": job.offset,
+        "size": job.size,
+        "io_size": job.io_size,
+        "runtime": None if job.runtime_s is None else f"{job.runtime_s:g}",
+        "number_ios": job.number_ios,
+        "rate_iops": job.rate_iops,
+        "fsync": job.fsync,
+    }
+    options |= {name: value for name, value in given.items() if value}
+    if job.random_distribution.shape != "random":
+        options["random_distribution"] = str(job.random_distribution)
+    return {name: str(value) for name, value in options.items()}
+
+
+def _block_options(job: Job) -> dict[str, object]:
+    blocks = (job.reads, job.writes)
+    if any(one.shares for one in blocks):
+        return {"bssplit": _pair(blocks, str)}
+    if any(len(one.sizes) > 1 for one in blocks):
+        return {"bsrange": _pair(blocks, lambda one: f"{one.smallest}-{one.largest}")}
+    return {"bs": _pair(blocks, str)}
+
+
+def _pair(blocks: tuple[Blocks, Blocks], worded: Callable[[Blocks], str]) -> str:
+    reads, writes = map(worded, blocks)
+    return reads if reads == writes else f"{reads},{writes}"
+
+
+class LiveRun:
+    """The live table of a run that has not begun: call `tick` while it goes on, and leave the context at its end."""
+
+    def __init__(self, plan: Plan, disks: Sequence[ringtape.Disk], folder: str, console: Console) -> None:
+        self._plan, self._disks, self._folder, self._console = plan, disks, folder, console
+        self._table: LiveTable | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._table is not None:
+            self._table.__exit__(kind, error, trace)
+
+    def tick(self) -> None:
+        """Draw, if that is due; the first time the run has begun, and so everything was found to be in order."""
+        if self._table is None:
+            jobs = expected(self._plan, self._disks)
+            self._table = LiveTable(jobs, self._folder, self._console).__enter__()
+        self._table.tick(time.monotonic())
+
+
+def expected(plan: Plan, disks: Sequence[ringtape.Disk]) -> list[Expected]:
+    """The jobs of a plan whose disks are there, as the live table knows them."""
+    sizes = {disk.name: geometry(disk) for disk in disks}
+    found = []
+    for group in plan.groups:
+        seats = [(worker, plan.seat(group, worker)) for worker in range(plan.workers)]
+        for index in group:
+            job = plan.jobs[index]
+            workers = [worker for worker, seat in seats if seat is not None and seat.job == index]
+            whole = bounded(job, [region_of(job, disk, *sizes[disk]) for disk in job.disks])
+            found.append(
+                Expected(job.name, job.disks, workers, whole.runtime_s, whole.number_ios, whole.io_size)
+            )
+    return found
