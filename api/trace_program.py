@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ringtape import traces
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import REQUEST_BYTES_MAX
-from ringtape.proto.errors import TraceError
 from ringtape.jobs.histogram import Histogram
+from ringtape.proto.errors import TraceError
 from ringtape.trace_verifying import READ_BYTES_MAX, Verifier
 from ringtape.traces.columns import KIND_NAMES, READ, WRITE, Array
 from ringtape.traces.placing import Fit, Place, Placing

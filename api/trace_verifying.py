@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.engine.faces import BlockingDisk
-from ringtape.engine.rows import pattern_of, pattern_words
+from ringtape.engine.rows import pattern_firsts, pattern_of, pattern_words
 from ringtape.traces.columns import FSYNC, READ, WRITE, Array
 from ringtape.traces.placing import ROW
 
