@@ -100,19 +100,26 @@ class Chunk:
         if not writes.all():
             state, slots = state[writes], slots[writes]
         data = self._rows.data
-        if self.length and data is None:
-            # Memory that is at hand: new memory for so much would be mapped anew each time.
-            out = scratch[: len(slots), : self.length // 8]
-            _put(
-                words,
-                slots,
-                pattern_words(self._worker, state[:, SEQUENCE], state[:, OFFSET], self.length, out),
-            )
-        elif self.length and data is not None and self._is_even(data, state[:, PLACE]):
+        if data is None:
+            self._fill_pattern(words, scratch, state, slots)
+        elif self.length and self._is_even(data, state[:, PLACE]):
             pieces = np.frombuffer(data, np.uint8).reshape(-1, self.length)
             _put(bytes_, slots, pieces[state[:, PLACE] // self.length])
         else:
             self._fill_each(bytes_, state, slots)
+
+    def _fill_pattern(
+        self, words: NDArray[np.uint64], scratch: NDArray[np.uint64], state: Integers, slots: Slots
+    ) -> None:
+        """The pattern of all rows of a length at once."""
+        for length in [self.length] if self.length else np.unique(state[:, LENGTH]).tolist():
+            some, into = state, slots
+            if not self.length:
+                chosen = state[:, LENGTH] == length
+                some, into = state[chosen], slots[chosen]
+            # Memory that is at hand: new memory for so much would be mapped anew each time.
+            out = scratch[: len(into), : length // 8]
+            _put(words, into, pattern_words(self._worker, some[:, SEQUENCE], some[:, OFFSET], length, out))
 
     def _is_even(self, data: memoryview, places: Integers) -> bool:
         """Do the rows' pieces stand in the buffer as in one of pieces of this length?"""
@@ -164,15 +171,15 @@ def _entries(
 def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> Integers:
     """Of each row the last before it that touches the same stretch of a disk, or -1; -1 for those that do not fit.
 
-    Stretches are as long as the longest request, so that none touches more than two. Rows of one stretch need not
-    conflict; rows that conflict share one.
+    Stretches are as long as most requests, so that these touch two at most. Rows of one stretch need not conflict; rows
+    that conflict share one.
     """
     earlier = in_flight[np.argsort(in_flight[:, ROW])]
     known = np.concatenate((earlier, rows))
     found = np.full(count, -1, np.int64)
     if not len(known):
         return found
-    granule = max(_GRANULE_MIN, 1 << (int(known[:, LENGTH].max()) - 1).bit_length())
+    granule = max(_GRANULE_MIN, 1 << (int(np.median(known[:, LENGTH])) - 1).bit_length())
     disks = int(known[:, DISK].max()) + 1
     first = known[:, OFFSET] // granule
     last = (known[:, OFFSET] + known[:, LENGTH] - 1) // granule
@@ -180,11 +187,10 @@ def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> In
     if (first == last).all():
         keys, owners = first * disks + known[:, DISK], numbers
     else:
-        both = np.stack((first, last), axis=1) * disks + known[:, DISK, None]
-        # One that touches one stretch is there once: its other key is nobody else's.
-        wide = first != last
-        keys = np.concatenate((both[:, 0], both[wide, 1]))
-        owners = np.concatenate((numbers, numbers[wide]))
+        counts = last - first + 1
+        owners = np.repeat(numbers, counts)
+        nth = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        keys = (first[owners] + nth) * disks + known[owners, DISK]
     shift = int(len(known) - 1).bit_length() or 1
     # Two keys taken for one cost a slower way for a request and nothing else.
     together = np.sort(((keys & (_KEY_MASK >> shift)) << shift) | owners)
