@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ringtape.jobs.histogram import Histogram
 from ringtape.proto.errors import TraceError
 from ringtape.trace_verifying import READ_BYTES_MAX, Verifier
 from ringtape.traces.columns import KIND_NAMES, READ, WRITE, Array
-from ringtape.traces.placing import Fit, Place, Placing
+from ringtape.traces.placing import ROW, Fit, Place, Placing
 from ringtape.traces.survey import fingerprint
 from ringtape.traces.trace import Trace
 
@@ -107,8 +107,9 @@ class _Player:
     def play(self) -> dict[str, Any]:
         io, lags = self._io, self._lags
         arrays = self._arrays()
-        # The first is read before the clock starts.
+        # Before the clock starts the first is read, and all is loaded and set up that is slow to be.
         first = next(arrays, None)
+        io.submit(np.empty(0, ROW))
         if lags is not None:
             lags.begin()
         io.checkpoint()
@@ -135,8 +136,8 @@ class _Player:
         }
 
     def _arrays(self) -> Iterator[Array]:
-        for batch in self._trace:
-            rows = self._placing.rows(batch)
+        placed = (self._placing.rows(batch) for batch in self._trace)
+        for rows in ending_before_pauses(placed) if self._plan.speed else placed:
             reads = np.cumsum(np.where(rows["kind"] == READ, rows["length"], 0)) if self._verifier else None
             first = 0
             while first < len(rows):
@@ -171,6 +172,21 @@ class _Player:
         for kind in np.unique(kinds).tolist():
             chosen = kinds == kind
             self._kinds[kind].add(rows["length"][chosen], results[chosen], moves=kind <= WRITE)
+
+
+def ending_before_pauses(arrays: Iterable[Array]) -> Iterator[Array]:
+    """The same rows in arrays that end before a pause, where there is time to read the next."""
+    rest = np.empty(0, ROW)
+    for array in arrays:
+        rows = np.concatenate((rest, array))
+        middle = len(rows) // 2
+        pauses = np.diff(rows["time_ns"][middle:])
+        end = middle + int(np.argmax(pauses)) + 1 if len(pauses) else middle
+        if end:
+            yield rows[:end]
+        rest = rows[end:]
+    if len(rest):
+        yield rest
 
 
 class _OfKind:

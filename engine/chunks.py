@@ -102,13 +102,15 @@ class Chunk:
         """As `fill`, of rows whose memory is in one piece, from slot `start` on."""
         rows, place, length = self.rows, self.first + first, self._one_length
         end = start + last - first
-        if rows.data is None and length:
+        if rows.data is None:
             firsts = self._firsts[first:last]
-            if self._only_writes:
+            if length and self._only_writes:
                 pattern_words(firsts, length, block.words[start:end, : length // 8])
-            else:
-                writes = np.flatnonzero(self.kind[first:last] == Kind.WRITE)
-                block.words[start + writes, : length // 8] = pattern_words(firsts[writes], length)
+                return
+            lengths = np.where(self.kind[first:last] == Kind.WRITE, self.length[first:last], 0)
+            for one in np.unique(lengths[lengths > 0]).tolist():
+                (writes,) = np.nonzero(lengths == one)
+                block.words[start + writes, : one // 8] = pattern_words(firsts[writes], one)
             return
         sequences = rows.words[place : place + last - first, SEQUENCE_NUMBER]
         for write in np.flatnonzero(self.kind[first:last] == Kind.WRITE).tolist():
@@ -166,14 +168,14 @@ def _in_flight(columns: Columns) -> Integers:
 def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> Integers:
     """Of each row the last before it that touches the same stretch of a disk, or -1; -1 for those that do not fit.
 
-    Stretches are as long as the longest request, so that none touches more than two. Rows of one stretch need not
-    conflict; rows that conflict share one.
+    Stretches are as long as most requests, so that these touch two at most. Rows of one stretch need not conflict; rows
+    that conflict share one.
     """
     known = np.concatenate((in_flight, rows))
     found = np.full(count, -1, np.int64)
     if not len(known):
         return found
-    granule = max(_GRANULE_MIN, 1 << (int(known[:, _LENGTH].max()) - 1).bit_length())
+    granule = max(_GRANULE_MIN, 1 << (int(np.median(known[:, _LENGTH])) - 1).bit_length())
     disks = int(known[:, _DISK].max()) + 1
     first = known[:, _OFFSET] // granule
     last = (known[:, _OFFSET] + known[:, _LENGTH] - 1) // granule
@@ -181,11 +183,10 @@ def _previous(in_flight: Integers, rows: Integers, fit: Flags, count: int) -> In
     if (first == last).all():
         keys, owners = first * disks + known[:, _DISK], numbers
     else:
-        both = np.stack((first, last), axis=1) * disks + known[:, _DISK, None]
-        # One that touches one stretch is there once: its other key is nobody else's.
-        wide = first != last
-        keys = np.concatenate((both[:, 0], both[wide, 1]))
-        owners = np.concatenate((numbers, numbers[wide]))
+        counts = last - first + 1
+        owners = np.repeat(numbers, counts)
+        nth = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        keys = (first[owners] + nth) * disks + known[owners, _DISK]
     shift = int(len(known) - 1).bit_length() or 1
     # Two keys taken for one cost a slower way for a request and nothing else.
     together = np.sort(((keys & (_KEY_MASK >> shift)) << shift) | owners)

@@ -1,6 +1,7 @@
 """Block traces of the field: opening one of any format, and its requests as NumPy arrays.
 
-`open` gives a trace; what is below this package is how. It imports numpy, so no worker may load it.
+`open` gives a trace; what is below this package is how. It imports numpy, so only
+the program that replays a trace may load it in a worker.
 """
 
 from ringtape.traces.columns import FLAG_NAMES, KIND_NAMES, REQUEST

@@ -13,12 +13,21 @@ import pytest
 import ringtape
 from ringtape import Disk, trace_program, trace_replaying, trace_verifying
 from ringtape.engine.disks import probe
+from ringtape.traces import KIND_NAMES
 from tests.api.command_line import check_one_line
 from tests.api.command_line import ringtape as command
 from tests.programs import spoiling
-from tests.traces.encoders import DISCARD, FSYNC, READ, TEXTS, WRITE, Row, write
+from tests.traces.encoders import DISCARD, FSYNC, READ, TEXTS, WRITE, Row, read, write
 
 BLOCK = 4096
+TPCC = next(
+    (
+        path
+        for folder in Path(__file__).resolve().parents[3:5]
+        if (path := folder / "shared" / "traces" / "tpcc-small.trace").exists()
+    ),
+    Path("not here"),
+)
 # The middle one of the three blocks that the first writes is spoiled when that has completed.
 ROWS = [
     (WRITE, 4, 3),
@@ -123,6 +132,31 @@ def test_writes_over_writes_are_followed(tmp_path: Path, monkeypatch: pytest.Mon
     verify = replayed(trace_of(tmp_path, rows), depth=64).report["verify"]
     assert verify["wrong"] == 0
     assert verify["checked"] > 4000
+
+
+@pytest.mark.skipif(not TPCC.exists(), reason="the trace is not here")
+def test_a_trace_of_the_field_keeps_its_order_over_all_its_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen devices on four disks, four on each; what was asked for is read from the tape."""
+    monkeypatch.chdir(tmp_path)
+    disks = [Disk(name, f"{name}.img", size="64M", fresh=True) for name in "abcd"]
+    mapping = {str(device): f"{'abcd'[device % 4]}+{4 + device // 4 * 16}M" for device in range(16)}
+    done = ringtape.replay_trace(TPCC, disks=disks, mapping=mapping, fit="wrap", speed="max", tape="run.tape")
+    done.result.raise_for_failures()
+    with ringtape.open_tape("run.tape") as tape:
+        found = [
+            (one.kind, one.disk, one.offset, one.length)
+            for one in sorted(tape.requests(), key=lambda one: one.id)
+        ]
+    expected = []
+    for row in read(TPCC):
+        device, last = int(row.device), (12 << 20 if int(row.device) > 11 else 16 << 20)
+        offset = min(row.offset % last, last - row.length) + ((4 + device // 4 * 16) << 20)
+        expected.append((KIND_NAMES[row.kind], "abcd"[device % 4], offset, row.length))
+    assert found == expected
+    again = ringtape.replay("run.tape")
+    assert (again.digest, again.returns) == (done.result.digest, done.result.returns)
 
 
 def test_verify_from_the_command_line(tmp_path: Path) -> None:

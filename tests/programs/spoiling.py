@@ -25,7 +25,12 @@ def _main(io: ringtape.BlockingWorker, data: bytes) -> Any:
     trace_program.ARRAY_ROWS = 1
     submit, spoiled = io.submit, []
 
-    def submit_and_spoil(requests: Any, *, on_results: Callable[[Any], object], **options: Any) -> Any:
+    def submit_and_spoil(
+        requests: Any, *, on_results: Callable[[Any], object] | None = None, **options: Any
+    ) -> Any:
+        if on_results is None:
+            return submit(requests, **options)
+
         def take(results: Any) -> None:
             on_results(results)
             if not spoiled:
