@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, MARK, USER_DATA, WORDS, Words
 from ringtape.engine.columns_ring import OFFSET as ENTRY_OFFSET
 from ringtape.engine.requests import FLAG_FUA, Kind
-from ringtape.engine.rows import SEQUENCE_NUMBER, Rows, pattern, pattern_firsts, pattern_words
+from ringtape.engine.rows import Rows, pattern, pattern_firsts, pattern_words
 
 if TYPE_CHECKING:
     from ringtape.engine.columns import Block, Columns, Flags, Integers
@@ -83,7 +83,7 @@ class Chunk:
         if sequence - first != self._shift:
             self._shift = sequence - first
             place = self.first
-            self.rows.words[place + first : place + self.count, SEQUENCE_NUMBER] = np.arange(
+            self.rows.sequence[place + first : place + self.count] = np.arange(
                 sequence, sequence + self.count - first
             )
             if self.writes and self.rows.data is None:
@@ -112,7 +112,7 @@ class Chunk:
                 (writes,) = np.nonzero(lengths == one)
                 block.words[start + writes, : one // 8] = pattern_words(firsts[writes], one)
             return
-        sequences = rows.words[place : place + last - first, SEQUENCE_NUMBER]
+        sequences = rows.sequence[place : place + last - first]
         for write in np.flatnonzero(self.kind[first:last] == Kind.WRITE).tolist():
             size, row = int(self.length[first + write]), place + write
             data = data_of_row(rows, self._worker, row, int(sequences[write]))

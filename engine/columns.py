@@ -24,7 +24,7 @@ from xxhash import xxh3_64_intdigest
 from ringtape.engine.buffers import Slot
 from ringtape.engine.columns_ring import ColumnsRing
 from ringtape.engine.requests import Kind, Request
-from ringtape.engine.rows import RELEASED, RESULT_NUMBER, SEQUENCE_NUMBER, TIME_NUMBER, Rows
+from ringtape.engine.rows import RELEASED, Rows
 from ringtape.proto.order import Ordered
 
 if TYPE_CHECKING:
@@ -289,12 +289,17 @@ class Columns:
         queue.active -= count
         self._done.append(numbers)
         tells = queue.outbox.tells
-        for rows, places, here in self._split(numbers):
-            rows.words[places, RESULT_NUMBER] = results if here is None else results[here]
-            if tells and here is None:
+        if len(self._arrays) == 1:
+            rows = self._arrays[0]
+            places = numbers - rows.base if rows.base else numbers
+            rows.result[places] = results
+            if tells:
                 self._tell_completions(rows, places, results)
-        if tells and len(self._arrays) > 1:
-            self._tell_completions_of_many(numbers, results)
+        else:
+            for rows, places, here in self._split(numbers):
+                rows.result[places] = results[here]
+            if tells:
+                self._tell_completions_of_many(numbers, results)
         freed: list[Request] = []
         if self._entered:
             for number in numbers.tolist():
@@ -305,14 +310,9 @@ class Columns:
                     freed += order.remove(entered)  # type: ignore[arg-type]  # only what is ordered depends on it
         return freed
 
-    def _split(self, numbers: Integers) -> Iterator[tuple[Rows, Integers, Flags | None]]:
-        """Rows by their arrays: the array, their places in it, and which of them they are; None for all."""
-        arrays = self._arrays
-        if len(arrays) == 1:
-            base = arrays[0].base
-            yield arrays[0], numbers - base if base else numbers, None
-            return
-        for rows in arrays:
+    def _split(self, numbers: Integers) -> Iterator[tuple[Rows, Integers, Flags]]:
+        """Rows by their arrays: the array, their places in it, and which of them they are."""
+        for rows in self._arrays:
             here = (numbers >= rows.base) & (numbers < rows.base + rows.count)
             if here.any():
                 yield rows, numbers[here] - rows.base, here
@@ -326,12 +326,12 @@ class Columns:
     def _sequences(self, numbers: Integers) -> Integers:
         found = np.empty(len(numbers), np.int64)
         for rows, places, here in self._split(numbers):
-            found[slice(None) if here is None else here] = rows.words[places, SEQUENCE_NUMBER]
+            found[here] = rows.sequence[places]
         return found
 
     def _tell_completions(self, rows: Rows, places: Integers, results: Integers) -> None:
         outbox = self._queue.outbox
-        outbox.completion_columns(rows.words[places, SEQUENCE_NUMBER].tobytes(), results.tobytes())
+        outbox.completion_columns(rows.sequence[places].tobytes(), results.tobytes())
         if not outbox.digests:
             return
         assert self._block is not None
@@ -375,20 +375,26 @@ class Columns:
         count = 0
         assert self.owner is not None
         for numbers in released:
-            if len(numbers):
-                count += len(numbers)
+            count += len(numbers)
+            if len(self._arrays) == 1:
+                base = self._arrays[0].base
+                self._let_through(self._arrays[0], numbers - base if base else numbers, now_ns)
+            else:
                 for rows, places, _ in self._split(numbers):
-                    rows.words[places, TIME_NUMBER] = now_ns
-                    rows.status[places] = RELEASED
-                    rows.left -= len(places)
-                    if rows.into is not None and not self._leaving:
-                        assert self._block is not None
-                        rows.take_reads(places, self._block.bytes, self._block.mask)
+                    self._let_through(rows, places, now_ns)
         if count:
             self.unreleased -= count
             self.owner.released_columns(count)
             self._leave_if_empty()
         return others, count
+
+    def _let_through(self, rows: Rows, places: Integers, now_ns: int) -> None:
+        rows.released_ns[places] = now_ns
+        rows.status[places] = RELEASED
+        rows.left -= len(places)
+        if rows.into is not None and not self._leaving:
+            assert self._block is not None
+            rows.take_reads(places, self._block.bytes, self._block.mask)
 
     def _find(self, sequences: Integers) -> tuple[Integers, list[int]]:
         # As a rule they are released in the order in which they completed.
@@ -414,7 +420,7 @@ class Columns:
         if not self.unreleased or self._block is None:
             return None
         for rows, places in self.unreleased_rows():
-            for place in places[rows.words[places, SEQUENCE_NUMBER] == sequence].tolist():
+            for place in places[rows.sequence[places] == sequence].tolist():
                 request = Request(
                     Kind(int(rows.kind[place])),
                     int(rows.disk[place]),
@@ -422,7 +428,7 @@ class Columns:
                     int(rows.length[place]),
                 )
                 number = rows.base + place
-                request.sequence, request.result = sequence, int(rows.words[place, RESULT_NUMBER])
+                request.sequence, request.result = sequence, int(rows.result[place])
                 request.completed = any(number in done for done in self._done)
                 request.slot = Slot(self._block.data(number, request.length), registered=False)
                 request.task = None if self.owner is None else self.owner.task

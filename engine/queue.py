@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 # Zeros are written in pieces of this size where the file system cannot zero a range itself.
 ZERO_PIECE_BYTES = 1 << 20
 
-# So many completions are waited for, shortly, while twice as many requests are under way by columns.
+# So many completions are waited for, shortly, while twice as many requests are under way by columns; of more, a
+# fourth.
 MANY = 16
 
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
@@ -299,7 +300,8 @@ class RequestQueue:
     def hand_over(self) -> None:
         """As `submit`, before a wait; what a turn costs is shared by more requests where there are many."""
         if self.many:
-            self._ring.wait_for_many(MANY)
+            assert self.columns is not None
+            self._ring.wait_for_many(max(MANY, self.columns.in_kernel // 4))
         else:
             self.submit()
 

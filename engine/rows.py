@@ -20,8 +20,6 @@ REQUEST = np.dtype([("kind", "u1"), ("disk", "u2"), ("offset", "u8"), ("length",
 #: What comes back: a row for each request, in the order given. `id` is 0 in a plain run.
 RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency_ns", "i8")])
 
-#: Columns of `Rows.words`. Until a result is given to the program, the last is when it was released.
-ID_NUMBER, SEQUENCE_NUMBER, RESULT_NUMBER, TIME_NUMBER = range(4)
 #: Status of a row that went by columns and was released, and of one that goes alone; 0 is any other.
 RELEASED, ALONE = 1, 2
 
@@ -70,8 +68,9 @@ class Rows:
         # A row that has to wait keeps those behind it waiting.
         self.time_ns = np.maximum.accumulate(wide["time_ns"]) if "time_ns" in wide else None
         self.results = np.zeros(self.count, RESULT)
-        #: The results again, a row of four words each.
-        self.words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
+        #: The columns of the results. Until they are given to the program, `released_ns` is what the clock read then.
+        words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
+        self.id, self.sequence, self.result, self.released_ns = words.T
         self.left = self.count
         self.status = np.zeros(self.count, np.uint8)
         #: What the clock read when each was made.
@@ -83,7 +82,7 @@ class Rows:
     def take_reads(self, places: NDArray[np.int64], memory: NDArray[np.uint8], mask: int) -> None:
         """Copy what these rows have read, if they are reads, from their memory to the caller's."""
         assert self.into is not None
-        results = self.words[places, RESULT_NUMBER]
+        results = self.result[places]
         reads = (self.kind[places] == Kind.READ) & (results > 0)
         if not reads.all():
             places, results = places[reads], results[reads]
@@ -101,9 +100,9 @@ class Rows:
 
     def finish(self, ids: NDArray[np.int64] | None) -> None:
         """All rows have been released: the results can be given to the program. `ids` is None in a plain run."""
-        self.words[:, TIME_NUMBER] -= self.issued_ns
+        self.released_ns -= self.issued_ns
         if ids is not None:
-            self.words[:, ID_NUMBER] = ids
+            self.id[:] = ids
 
     def _laid_out(
         self, kind: Kind, buffer: Any, name: str, *, writable: bool

@@ -23,7 +23,7 @@ from ringtape.engine.columns import Columns
 from ringtape.engine.gate import WAIT, Gate
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
-from ringtape.engine.rows import ALONE, RESULT_NUMBER, SEQUENCE_NUMBER, TIME_NUMBER, RowDisk, Rows
+from ringtape.engine.rows import ALONE, RowDisk, Rows
 
 DEPTH_MAX = 1 << 16
 
@@ -120,7 +120,7 @@ class Volume:
             self._refill()
             while self.arrays and not self.arrays[0].left:
                 done = self.arrays.popleft()
-                done.finish(self._gate.request_ids(done.words[:, SEQUENCE_NUMBER]) if done.count else None)
+                done.finish(self._gate.request_ids(done.sequence) if done.count else None)
                 self._gate.queue.held.pop(done, None)
                 self._results = done.results
                 if self._on_results is not None:
@@ -281,7 +281,7 @@ class Volume:
         request.task = self.task
         request.waiter = _OneByOne(self, rows, row)
         rows.status[row], rows.issued_ns[row] = ALONE, self._gate.clock.ns
-        rows.words[row, SEQUENCE_NUMBER] = queue.made
+        rows.sequence[row] = queue.made
         if self._columns is not None:
             self._columns.skip(rows.base + row)
         data = None
@@ -295,7 +295,7 @@ class Volume:
         """A token released a request that was made alone."""
         if self._closed:
             return
-        rows.words[row, RESULT_NUMBER], rows.words[row, TIME_NUMBER] = request.result, self._gate.clock.ns
+        rows.result[row], rows.released_ns[row] = request.result, self._gate.clock.ns
         if rows.into is not None and request.kind is Kind.READ and request.result > 0:
             data = data_of(request)
             assert data is not None
