@@ -82,6 +82,7 @@ def test_a_recording_replays(folder: Path) -> None:
     ]
     done = ringtape("bench", *options, "--disk", "a=a.img,fresh", "-o", "bench.tape", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "next: ringtape replay bench.tape"
     info = json.loads(ringtape("tape", "info", "bench.tape", "--json", cwd=folder).stdout)
     again = ringtape("replay", "bench.tape", cwd=folder)
     assert again.returncode == 0, again.stderr
