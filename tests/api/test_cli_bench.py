@@ -163,7 +163,7 @@ def test_data_that_is_not_what_it_should_be(folder: Path) -> None:
             ["a block size of 8192", "4096 bytes for each of 1024"],
         ),
         (["--data", "full"], ["--data goes with a recording"]),
-        (["--no-strict"], ["--strict goes with a recording"]),
+        (["--strict"], ["--strict goes with a recording"]),
         (["--mode", "plain", "-o", "t"], ["--output goes with a recording"]),
         (["--skip-unknown"], ["--skip-unknown goes with --from-fio"]),
         (["--job", "jobs.toml", "--from-fio", "jobs.toml"], ["give one"]),
