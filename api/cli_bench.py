@@ -191,8 +191,8 @@ def bench(
     strict: Annotated[
         bool | None,
         _switch(
-            "--strict/--no-strict",
-            help="In a recording every worker waits for every token; or those that use no shared disk do not.",
+            "--strict",
+            help="In a recording every worker waits for every token; see [bold]ringtape record[/].",
         ),
     ] = None,
     seed: Annotated[

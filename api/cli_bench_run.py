@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ringtape import console
-from ringtape.cli_runs import disks_of
+from ringtape.cli_runs import disks_of, next_step
 from ringtape.console import Exit
 from ringtape.disks import Disk
 from ringtape.jobs import fio_json, logs
@@ -152,3 +152,5 @@ def _show(outcome: Outcome, reports: Reports) -> None:
         return
 
     show(Screen(highlight=False), outcome)
+    if outcome.tape:
+        print(next_step(outcome.tape))

@@ -82,9 +82,14 @@ def show_plain(result: Result) -> None:
 
 def show_recording(result: Result, tape: str) -> None:
     """The result of a recording."""
+    console.print_facts("recorded", facts_of(result))
+    print(next_step(tape))
+
+
+def next_step(tape: str) -> str:
+    """The line that says how a recording is replayed."""
     from ringtape.coordinator.tape import TapeReader
 
-    console.print_facts("recorded", facts_of(result))
     with TapeReader.open(tape) as reader:
         disks = reader.header.disks
     # Begun from what they held and perhaps written: a replay would be refused.
@@ -93,7 +98,7 @@ def show_recording(result: Result, tape: str) -> None:
     first = f"put back what was on {', '.join(kept)}, then " if kept else ""
     if len(kept) < len(changed):
         first += f"ringtape rewind {tape}, then "
-    print(f"next: {first}ringtape replay {tape}")
+    return f"next: {first}ringtape replay {tape}"
 
 
 def show_replay(result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import IO, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report, splitting
+from ringtape.benchmarks import charts, fio, machine, profiling, report, sizes_report, splitting, trace_suite
 from ringtape.benchmarks import suite as suites
 from ringtape.benchmarks.arguments import (
     REQUESTS_MAX,
@@ -48,6 +49,9 @@ SIZE = "128M"
 MINUTES, SIZES_ROUNDS = 8.0, 3
 REAL_REQUESTS, MADE_UP_REQUESTS = 5_000_000, 100_000_000
 QUICK_ROUNDS, QUICK_REQUESTS, QUICK_SIZE = 2, 2000, "16M"
+
+TRACE = "trace"
+SUITE_NAMES = (*suites.SUITES, TRACE, suites.COMPARE_FIO)
 
 EXIT_USAGE = 2
 EXIT_NO_RING = 5
@@ -272,10 +276,12 @@ def profile(
 def suite(
     name: Annotated[
         str,
-        typer.Argument(help=f"One of: {', '.join((*suites.SUITES, suites.COMPARE_FIO))}.", metavar="NAME"),
+        typer.Argument(help=f"One of: {', '.join(SUITE_NAMES)}.", metavar="NAME"),
     ],
     target: Annotated[str, typer.Option("--target", help=f"One of: {', '.join(TARGETS)}.")] = "tmpfs",
-    seconds: Annotated[float, typer.Option("--seconds", help="How long each job takes.")] = SECONDS,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long each job, or trace, takes.")
+    ] = SECONDS,
     rounds: Annotated[
         int, typer.Option("--rounds", help=f"Of {suites.COMPARE_FIO}: how often each runs, in turns.")
     ] = ROUNDS,
@@ -284,12 +290,14 @@ def suite(
     folder: Folder = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="Write the report to this file, as fio lays it out.", show_default=False),
+        typer.Option(
+            "--json", help="Write the report to this file, of jobs as fio lays it out.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Run a suite of jobs and report it; or, compare-fio, the same jobs by fio and by ringtape."""
+    """Run a suite of jobs, or of traces, and report it; or, compare-fio, the same jobs by fio and by ringtape."""
     with _one_line_errors():
-        compared = name_of("suite", name, (*suites.SUITES, suites.COMPARE_FIO)) == suites.COMPARE_FIO
+        compared = name_of("suite", name, SUITE_NAMES) == suites.COMPARE_FIO
         setting = suites.Setting(
             seconds_of(seconds),
             "record" if name_of("--mode", mode, ("plain", "record")) == "record" else "plain",
@@ -312,6 +320,11 @@ def suite(
                         peer, ready, setting, rounds=rounds_of(rounds), folder=Path(left), status=status
                     )
                 suites.show_comparison(console, Path(left))
+            elif name == TRACE:
+                reports = trace_suite.run(ready, setting)
+                trace_suite.show(report.wide(console), reports)
+                if file is not None:
+                    file.write(json.dumps(reports, indent=2))
             else:
                 outcome = suites.run_suite(name, ready, setting)
                 suites.show(console, outcome)

@@ -54,7 +54,7 @@ def run_jobs(
     tape: str | os.PathLike[str] = "run.tape",
     seed: int | None = None,
     data: Literal["order", "digest", "full"] = "digest",
-    strict: bool = True,
+    strict: bool = False,
     log_interval_ms: int = 0,
     side_folder: str = "",
     console: ringtape.Console | None = None,

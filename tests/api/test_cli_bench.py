@@ -82,6 +82,7 @@ def test_a_recording_replays(folder: Path) -> None:
     ]
     done = ringtape("bench", *options, "--disk", "a=a.img,fresh", "-o", "bench.tape", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "next: ringtape replay bench.tape"
     info = json.loads(ringtape("tape", "info", "bench.tape", "--json", cwd=folder).stdout)
     again = ringtape("replay", "bench.tape", cwd=folder)
     assert again.returncode == 0, again.stderr
@@ -162,7 +163,7 @@ def test_data_that_is_not_what_it_should_be(folder: Path) -> None:
             ["a block size of 8192", "4096 bytes for each of 1024"],
         ),
         (["--data", "full"], ["--data goes with a recording"]),
-        (["--no-strict"], ["--strict goes with a recording"]),
+        (["--strict"], ["--strict goes with a recording"]),
         (["--mode", "plain", "-o", "t"], ["--output goes with a recording"]),
         (["--skip-unknown"], ["--skip-unknown goes with --from-fio"]),
         (["--job", "jobs.toml", "--from-fio", "jobs.toml"], ["give one"]),

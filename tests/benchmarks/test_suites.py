@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ringtape.benchmarks import suite
+from ringtape.benchmarks import suite, trace_suite
 from ringtape.benchmarks.__main__ import app
 from ringtape.jobs.job import PATTERNS, Job
 from ringtape.jobs.toml import read_jobs
@@ -47,6 +47,30 @@ def test_a_suite_runs_and_is_reported(name: str, mode: str, tmp_path: Path) -> N
         assert f"{job['jobname']}: rw=" in done.output
 
 
+@pytest.mark.parametrize("mode", ["plain", "record"])
+def test_traces_are_replayed(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated ones, where there are none of the field."""
+    monkeypatch.setattr(trace_suite, "FIELD", tmp_path / "missing")
+    monkeypatch.setattr(trace_suite, "GENERATED_REQUESTS", 1000)
+    options = ["--seconds", "0.5", "--size", "8M", "--mode", mode, "--json", str(tmp_path / "report.json")]
+    done = CliRunner().invoke(app, ["suite", "trace", *options])
+    assert done.exit_code == 0, done.output
+    reports = json.loads((tmp_path / "report.json").read_text())
+    assert [Path(one["trace"]).name for one in reports] == ["steady.csv", "bursts.csv"]
+    assert [one["requests"] for one in reports] == [1000, 1000]
+    assert set(reports[0]["kinds"]) == {"read", "write"}
+    assert all(one["mode"] == mode and one["elapsed_s"] >= 0.45 for one in reports)
+    assert "steady.csv" in done.output
+
+
+def test_traces_of_the_field_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_suite, "FIELD", tmp_path)
+    (tmp_path / "b").touch()
+    (tmp_path / "a").touch()
+    with trace_suite.found() as paths:
+        assert [path.name for path in paths] == ["a", "b"]
+
+
 @pytest.mark.skipif(shutil.which("fio") is None, reason="there is no fio")
 def test_fio_and_ringtape_run_the_same_jobs() -> None:
     done = CliRunner().invoke(
@@ -66,7 +90,7 @@ def test_fio_and_ringtape_run_the_same_jobs() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["nothing"], "suite nothing: there are micro, mixed, compare-fio"),
+        (["nothing"], "suite nothing: there are micro, mixed, trace, compare-fio"),
         (["micro", "--seconds", "0"], "--seconds 0 must be more than 0"),
         (["micro", "--mode", "replay"], "--mode replay: there are plain, record"),
         (["micro", "--target", "moon"], "--target moon: there are"),
