@@ -58,7 +58,7 @@ class Chunk:
             self.length,
         ]
         self.disks: list[int] = np.unique(self.disk).tolist()
-        self.writes = self.changes = bool((self.kind == Kind.WRITE).any())
+        self.writes = bool((self.kind == Kind.WRITE).any())
         fit = way.by_columns[self.disk] & (self.kind <= Kind.WRITE) & (self.length <= block.slot_bytes)
         #: Rows that can go by columns; None for all of them.
         self.fit: Flags | None = None if fit.all() else fit
@@ -74,7 +74,7 @@ class Chunk:
         self.previous: Integers | None = None
         if way.ordered:
             in_flight = _in_flight(columns)
-            if self.changes or (in_flight[:, _KIND] == Kind.WRITE).any():
+            if self.writes or (in_flight[:, _KIND] == Kind.WRITE).any():
                 known = _columns(numbers, self.disk, self.offset, self.length, self.kind)
                 self.previous = _previous(in_flight, known[fit], fit, self.count)
 
@@ -112,11 +112,16 @@ class Chunk:
                 (writes,) = np.nonzero(lengths == one)
                 block.words[start + writes, : one // 8] = pattern_words(firsts[writes], one)
             return
+        if length and self._only_writes:
+            # Their data lies one behind the other, in the caller's memory as well.
+            data = np.frombuffer(rows.data, np.uint8, (last - first) * length, int(rows.place[place]))
+            block.bytes[start:end, :length] = data.reshape(-1, length)
+            return
         sequences = rows.sequence[place : place + last - first]
         for write in np.flatnonzero(self.kind[first:last] == Kind.WRITE).tolist():
             size, row = int(self.length[first + write]), place + write
-            data = data_of_row(rows, self._worker, row, int(sequences[write]))
-            block.bytes[start + write, :size] = np.frombuffer(data, np.uint8)
+            one_row = data_of_row(rows, self._worker, row, int(sequences[write]))
+            block.bytes[start + write, :size] = np.frombuffer(one_row, np.uint8)
 
 
 def data_of_row(rows: Rows, worker: int, row: int, sequence: int) -> memoryview | bytes:

@@ -196,7 +196,7 @@ class Columns:
         found: Flags | None = None
         for disk in chunk.disks:
             order = self._queue.order(disk)
-            if order is None or not order.active or not (order.changing or chunk.changes):
+            if order is None or not order.active or not (order.changing or chunk.writes):
                 continue
             on_disk = chunk.disk[first:last] == disk
             if found is None:

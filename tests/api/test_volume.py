@@ -198,6 +198,25 @@ def test_rows_behind_a_slow_one_go_alone(tmp_path: Path) -> None:
     assert check_against_model(tmp_path / "run.tape", own_data([work])) > 1000
 
 
+def test_writes_of_one_length_take_their_data_from_the_buffer(tmp_path: Path) -> None:
+    work = Work((Load(12, 900, depth=64, own_data=True, kinds=(2,), longest=1, blocks=250),))
+    record_and_replay(volumes.run_blocking, tmp_path, [work])
+    own = own_data([work])
+    model = {name: bytearray(DISK_BYTES) for name in ("a", "b")}
+    written = 0
+    with ringtape.open_tape(tmp_path / "run.tape") as opened:
+        for request in opened.requests():
+            (data,) = {
+                one
+                for one in own[request.offset, request.length]
+                if xxh3_64_hexdigest(one) == request.request_digest
+            }
+            model[request.disk][request.offset : request.offset + request.length] = data
+            written += 1
+    assert written == 900
+    assert all((tmp_path / f"{name}.img").read_bytes() == model[name] for name in model)
+
+
 def test_shared_disks_and_several_workers(tmp_path: Path) -> None:
     works = [MIXED, Work((Load(8, 300, kinds=(1, 2), longest=1),), ordinary=5)]
     record_and_replay(volumes.run, tmp_path, works)
