@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ringtape.engine.faces import BlockingDisk
-from ringtape.engine.rows import pattern_firsts, pattern_of, pattern_words
+from ringtape.engine.pattern import pattern_of, pattern_words, stamps
 from ringtape.traces.columns import FSYNC, READ, WRITE, Array
 from ringtape.traces.placing import ROW
 
@@ -107,7 +107,8 @@ class Verifier:
         if not len(known):
             return
         self._checked += len(known)
-        expected = pattern_words(pattern_firsts(0, writers[known], offset + known * block), block)
+        offsets = offset + known * block
+        expected = pattern_words(stamps(0, writers[known], offsets), offsets, block)
         wrong = known[(found[known] != expected).any(axis=1)]
         self._wrong += len(wrong)
         if len(wrong) and self._first is None:

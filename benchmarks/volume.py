@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng
 
 import ringtape.engine.volume  # noqa: F401
 from ringtape.benchmarks.programs import Reads, profiled
@@ -47,7 +48,7 @@ def _arrays(io: BlockingWorker, kind: Kind) -> Iterator[Any]:
     reads: Reads = io.arguments
     disks = len(io.disks)
     blocks = min(disk.size for disk in io.disks) // reads.block_bytes
-    random = np.random.default_rng(io.random.getrandbits(64))
+    random = default_rng(io.random.getrandbits(64))
     for first in range(0, reads.requests, ARRAY_ROWS):
         rows = np.zeros(min(ARRAY_ROWS, reads.requests - first), REQUEST)
         rows["kind"], rows["length"] = kind, reads.block_bytes

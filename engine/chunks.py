@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, MARK, USER_DATA, WORDS, Words
+from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, USER_DATA, WORDS, Words, user_data
 from ringtape.engine.columns_ring import OFFSET as ENTRY_OFFSET
+from ringtape.engine.pattern import FILLER_BYTES, pattern, pattern_words, put_stamps, stamps
 from ringtape.engine.requests import FLAG_FUA, Kind
-from ringtape.engine.rows import Rows, pattern, pattern_firsts, pattern_words
+from ringtape.engine.rows import Rows, distinct
 
 if TYPE_CHECKING:
     from ringtape.engine.columns import Block, Columns, Flags, Integers
@@ -57,38 +58,57 @@ class Chunk:
             self.offset,
             self.length,
         ]
-        self.disks: list[int] = np.unique(self.disk).tolist()
+        self.disks: list[int] = distinct(self.disk)
         self.writes = bool((self.kind == Kind.WRITE).any())
         fit = way.by_columns[self.disk] & (self.kind <= Kind.WRITE) & (self.length <= block.slot_bytes)
         #: Rows that can go by columns; None for all of them.
         self.fit: Flags | None = None if fit.all() else fit
-        lengths = np.unique(self.length)
-        self._one_length = int(lengths[0]) if len(lengths) == 1 else 0
-        self._only_writes = bool((self.kind == Kind.WRITE).all())
-        # The sequence number of the first row as the last ones had theirs, and the first words of the pattern.
-        self._shift = -1
+        lengths = distinct(self.length)
+        #: The one length of all rows if all are writes; else 0.
+        self.only_writes_of = lengths[0] if len(lengths) == 1 and bool((self.kind == Kind.WRITE).all()) else 0
+        #: The sequence number that the first row has, or had if it had been made when the last ones were.
+        self.shift = -1
+        # The stamps of the first sectors of the pattern, and whether what is between stamps is the same for all.
         self._firsts: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._fills = self.only_writes_of and not (self.offset % FILLER_BYTES).any()
         numbers = np.arange(rows.base + first, rows.base + last)
         self.entries = _entries(self, flags, numbers, way, block, registered=columns.registered)
         #: Of each row the last before it, by columns, that it may conflict with; None where nothing can.
         self.previous: Integers | None = None
+        # Rows that have one, in ascending order, and which of these is the next.
+        self._near = [self.count]
+        self._next_near = 0
         if way.ordered:
             in_flight = _in_flight(columns)
             if self.writes or (in_flight[:, _KIND] == Kind.WRITE).any():
                 known = _columns(numbers, self.disk, self.offset, self.length, self.kind)
-                self.previous = _previous(in_flight, known[fit], fit, self.count)
+                previous = _previous(in_flight, known[fit], fit, self.count)
+                # There is memory for so many rows at most from the oldest on that is under way.
+                near = previous >= numbers - (block.mask + 1)
+                if near.any():
+                    self.previous = np.where(near, previous, -1)
+                    self._near = [*np.flatnonzero(near).tolist(), self.count]
+
+    def may_wait(self, first: int, last: int) -> bool:
+        """May some of these rows conflict with one before it? It is asked in ascending order of `first`."""
+        near = self._near
+        while near[self._next_near] < first:
+            self._next_near += 1
+        return near[self._next_near] < last
 
     def give_sequences(self, first: int, sequence: int) -> None:
-        """Row `first` has this sequence number, and those behind it have the next ones, as far as is known now."""
-        if sequence - first != self._shift:
-            self._shift = sequence - first
-            place = self.first
-            self.rows.sequence[place + first : place + self.count] = np.arange(
-                sequence, sequence + self.count - first
-            )
-            if self.writes and self.rows.data is None:
-                sequences = np.arange(self._shift, self._shift + self.count)
-                self._firsts = pattern_firsts(self._worker, sequences, self.offset)
+        """Row `first` has this sequence number, and those behind it have the next ones, as far as is known now.
+
+        So it goes on while `shift` fits.
+        """
+        self.shift = sequence - first
+        place = self.first
+        self.rows.sequence[place + first : place + self.count] = np.arange(
+            sequence, sequence + self.count - first
+        )
+        if self.writes and self.rows.data is None:
+            sequences = np.arange(self.shift, self.shift + self.count)
+            self._firsts = stamps(self._worker, sequences, self.offset)
 
     def fill(self, block: Block, first: int, last: int) -> None:
         """Put the data of the writes among the rows into their memory."""
@@ -100,19 +120,24 @@ class Chunk:
 
     def _fill(self, block: Block, first: int, last: int, start: int) -> None:
         """As `fill`, of rows whose memory is in one piece, from slot `start` on."""
-        rows, place, length = self.rows, self.first + first, self._one_length
+        rows, place, length = self.rows, self.first + first, self.only_writes_of
         end = start + last - first
         if rows.data is None:
             firsts = self._firsts[first:last]
-            if length and self._only_writes:
-                pattern_words(firsts, length, block.words[start:end, : length // 8])
+            if length and self._fills:
+                block.fill(start, end)
+                put_stamps(firsts, block.words[start:end, : length // 8])
                 return
+            block.filled = None
             lengths = np.where(self.kind[first:last] == Kind.WRITE, self.length[first:last], 0)
-            for one in np.unique(lengths[lengths > 0]).tolist():
+            for one in distinct(lengths[lengths > 0]):
                 (writes,) = np.nonzero(lengths == one)
-                block.words[start + writes, : one // 8] = pattern_words(firsts[writes], one)
+                block.words[start + writes, : one // 8] = pattern_words(
+                    firsts[writes], self.offset[first:last][writes], one
+                )
             return
-        if length and self._only_writes:
+        block.filled = None
+        if length:
             # Their data lies one behind the other, in the caller's memory as well.
             data = np.frombuffer(rows.data, np.uint8, (last - first) * length, int(rows.place[place]))
             block.bytes[start:end, :length] = data.reshape(-1, length)
@@ -145,7 +170,7 @@ def _entries(
     entries[:, ADDRESS] = block.addresses[numbers & block.mask]
     through = np.where((flags & FLAG_FUA != 0) & (chunk.kind == Kind.WRITE), _RWF_DSYNC, 0).astype(np.uint64)
     entries[:, LENGTH_AND_FLAGS] = chunk.length.astype(np.uint64) | through << np.uint64(32)
-    entries[:, USER_DATA] = numbers.astype(np.uint64) + np.uint64(MARK)
+    entries[:, USER_DATA] = user_data(chunk.rows.number, numbers - chunk.rows.base)
     return entries
 
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.buffers import Slot
-from ringtape.engine.columns_ring import ColumnsRing
+from ringtape.engine.columns_ring import ColumnsRing, Completed
+from ringtape.engine.pattern import FILLER
 from ringtape.engine.requests import Kind, Request
 from ringtape.engine.rows import RELEASED, Rows
 from ringtape.proto.order import Ordered
@@ -43,7 +44,9 @@ BLOCK_BYTES_MAX = 4 << 20
 WINDOW = 4
 # With more single requests active on a disk than this, they are not compared one by one.
 _ACTIVE_MAX = 32
-_NONE: Integers = np.empty(0, np.int64)
+_READ, _WRITE = int(Kind.READ), int(Kind.WRITE)
+# Rows of an array: their places in it.
+_Some = tuple[Rows, Integers]
 
 
 class _Entered:
@@ -73,12 +76,27 @@ class Block:
         self.addresses = start + slot_bytes * np.arange(count, dtype=np.uint64)
         self._views = [memory[start : start + slot_bytes] for start in range(0, len(memory), slot_bytes)]
         self._cut: tuple[int, list[memoryview]] = slot_bytes, self._views
+        #: Of each slot, whether it holds what is between the stamps of the pattern; None for no slot.
+        self.filled: bytearray | None = None
+
+    def fill(self, first: int, last: int) -> None:
+        """Let these slots hold what is between the stamps of the pattern, for writes to where it begins."""
+        if self.filled is None:
+            self.filled = bytearray(len(self._views))
+        count = last - first
+        if self.filled.count(1, first, last) < count:
+            self.filled[first:last] = b"\1" * count
+            self.words[first:last].reshape(count, -1, len(FILLER))[:] = FILLER
+
+    def views(self, length: int) -> list[memoryview]:
+        """The first `length` bytes of each slot; a row's slot is its number without the bits above the mask."""
+        if self._cut[0] != length:
+            self._cut = length, [view[:length] for view in self._views]
+        return self._cut[1]
 
     def data(self, number: int, length: int) -> memoryview:
         """The first `length` bytes of the memory of a row."""
-        if self._cut[0] != length:
-            self._cut = length, [view[:length] for view in self._views]
-        return self._cut[1][number & self.mask]
+        return self.views(length)[number & self.mask]
 
 
 class Columns:
@@ -87,29 +105,24 @@ class Columns:
     def __init__(self, ring: ColumnsRing, queue: RequestQueue) -> None:
         self.ring = ring
         self._queue = queue
+        self._put = queue.put_columns
         self.owner: Volume | None = None
         self._leaving = False
-        #: Made and not yet completed, and made and not yet released.
-        self.in_kernel = 0
-        self.unreleased = 0
+        #: Made and not yet completed; completed and not yet released; both of these.
+        self.in_kernel = self.completed = self.unreleased = 0
         self._arrays: deque[Rows] = deque()
         # No row before the first is made and not released, none from the other on is made.
         self._oldest = self._next = 0
         self._count_max = 0
         self._block: Block | None = None
         # Completed and not yet released, in the order of completion.
-        self._done: list[Integers] = []
+        self._done: list[_Some] = []
         self._entered: dict[int, _Entered] = {}
 
     @property
     def slot_bytes(self) -> int:
         """The longest request that can be taken now."""
         return 0 if self._block is None else self._block.slot_bytes
-
-    @property
-    def completed(self) -> int:
-        """How many wait to be released."""
-        return self.unreleased - self.in_kernel
 
     def claim(self, volume: Volume) -> bool:
         """Is it this volume's from now on, or is it another's?"""
@@ -161,8 +174,9 @@ class Columns:
         assert self._block is not None
         window = self._oldest + self._block.mask + 1 - number
         free = self._count_max - self.unreleased
-        if window < free:
-            window = self.oldest_row() + self._block.mask + 1 - number
+        if window >= free:
+            return free
+        window = self.oldest_row() + self._block.mask + 1 - number
         return min(window, free)
 
     def oldest_row(self) -> int:
@@ -176,11 +190,6 @@ class Columns:
                     self._oldest = rows.base + first + place
                     return self._oldest
         self._oldest = self._next
-        return self._oldest
-
-    @property
-    def oldest_row_at_least(self) -> int:
-        """No row before this one is made and not released; it may be that later ones are not either."""
         return self._oldest
 
     def unreleased_rows(self) -> Iterator[tuple[Rows, Integers]]:
@@ -209,7 +218,7 @@ class Columns:
             for other in order.active:
                 hit = on_disk & (start < other.offset + other.length) & (other.offset < end)
                 if not other.changes:
-                    hit &= chunk.kind[first:last] == Kind.WRITE
+                    hit &= chunk.kind[first:last] == _WRITE
                 found |= hit
         return found
 
@@ -218,7 +227,7 @@ class Columns:
         order = self._queue.order(request.disk)
         if order is None:
             return
-        done = set(np.concatenate(self._done).tolist()) if self._done else set()
+        done = {rows.base + place for rows, places in self._done for place in places.tolist()}
         for rows, places in self.unreleased_rows():
             hit = (
                 (rows.disk[places] == request.disk)
@@ -226,13 +235,13 @@ class Columns:
                 & (request.offset < rows.offset[places] + rows.length[places])
             )
             if not request.changes:
-                hit &= rows.kind[places] == Kind.WRITE
+                hit &= rows.kind[places] == _WRITE
             for place in places[hit].tolist():
                 number = rows.base + place
                 if number in done or number in self._entered:
                     continue
                 entered = _Entered(
-                    int(rows.offset[place]), int(rows.length[place]), changes=rows.kind[place] == Kind.WRITE
+                    int(rows.offset[place]), int(rows.length[place]), changes=rows.kind[place] == _WRITE
                 )
                 order.add(entered)
                 assert not entered.blockers, "what is in the kernel waits for nothing"
@@ -242,36 +251,46 @@ class Columns:
 
     def issue(self, chunk: Chunk, first: int, last: int, now_ns: int) -> None:
         """Make the rows of a chunk, from `first` to before `last`. There is room, and nothing to wait for."""
-        queue, block, rows = self._queue, self._block, chunk.rows
-        assert block is not None
+        queue, rows = self._queue, chunk.rows
         count = last - first
-        chunk.give_sequences(first, queue.made)
+        if queue.made - first != chunk.shift:
+            chunk.give_sequences(first, queue.made)
         start = chunk.first + first
         rows.issued_ns[start : start + count] = now_ns
+        assert self._block is not None
         if chunk.writes:
-            chunk.fill(block, first, last)
+            chunk.fill(self._block, first, last)
+        else:
+            self._block.filled = None
         outbox = queue.outbox
         if outbox.tells:
             outbox.request_rows(chunk.told, first, last)
             if chunk.writes and outbox.digests:
-                self._tell_writes(chunk, first, last, block)
+                self._tell_writes(chunk, first, last)
         queue.made += count
         queue.active += count
         self.in_kernel += count
         self.unreleased += count
         self._next = rows.base + start + count
-        queue.put_columns(chunk.entries[first:last])
+        self._put(chunk.entries[first:last])
 
     def skip(self, number: int) -> None:
         """The row of this number goes alone."""
         self._next = number + 1
 
-    def _tell_writes(self, chunk: Chunk, first: int, last: int, block: Block) -> None:
-        outbox = self._queue.outbox
+    def _tell_writes(self, chunk: Chunk, first: int, last: int) -> None:
+        outbox, block = self._queue.outbox, self._block
+        assert block is not None
+        number = chunk.rows.base + chunk.first + first
+        if chunk.only_writes_of and outbox.contents is None:
+            views, mask = block.views(chunk.only_writes_of), block.mask
+            outbox.request_digests(
+                [xxh3_64_intdigest(views[row & mask]) for row in range(number, number + last - first)], ()
+            )
+            return
         digests = [0] * (last - first)
         contents = digests.copy()
-        number = chunk.rows.base + chunk.first + first
-        writes = np.flatnonzero(chunk.kind[first:last] == Kind.WRITE).tolist()
+        writes = np.flatnonzero(chunk.kind[first:last] == _WRITE).tolist()
         lengths = chunk.length[first:last].tolist()
         for place in writes:
             data = block.data(number + place, lengths[place])
@@ -280,54 +299,42 @@ class Columns:
                 contents[place] = outbox.contents.number_of(data)
         outbox.request_digests(digests, contents)
 
-    def complete(self, numbers: Integers, results: Integers) -> list[Request]:
+    def complete(self, taken: list[Completed]) -> list[Request]:
         """The kernel has finished these; returns the single requests that waited for them alone."""
         queue = self._queue
-        count = len(numbers)
-        self.in_kernel -= count
-        queue.completed += count
-        queue.active -= count
-        self._done.append(numbers)
         tells = queue.outbox.tells
-        if len(self._arrays) == 1:
-            rows = self._arrays[0]
-            places = numbers - rows.base if rows.base else numbers
+        freed: list[Request] = []
+        for array, places, results in taken:
+            count = len(places)
+            self.in_kernel -= count
+            self.completed += count
+            queue.completed += count
+            queue.active -= count
+            rows = self._array(array)
             rows.result[places] = results
+            self._done.append((rows, places))
             if tells:
                 self._tell_completions(rows, places, results)
-        else:
-            for rows, places, here in self._split(numbers):
-                rows.result[places] = results[here]
-            if tells:
-                self._tell_completions_of_many(numbers, results)
-        freed: list[Request] = []
-        if self._entered:
-            for number in numbers.tolist():
-                entered = self._entered.pop(number, None)
-                if entered is not None:
-                    order = queue.order(self._disk_of(number))
-                    assert order is not None
-                    freed += order.remove(entered)  # type: ignore[arg-type]  # only what is ordered depends on it
+            if self._entered:
+                freed += self._leave_order(rows, places)
         return freed
 
-    def _split(self, numbers: Integers) -> Iterator[tuple[Rows, Integers, Flags]]:
-        """Rows by their arrays: the array, their places in it, and which of them they are."""
+    def _array(self, number: int) -> Rows:
         for rows in self._arrays:
-            here = (numbers >= rows.base) & (numbers < rows.base + rows.count)
-            if here.any():
-                yield rows, numbers[here] - rows.base, here
+            if rows.number == number:
+                return rows
+        raise AssertionError(f"a request of array {number} has completed, and there is no such array")
 
-    def _disk_of(self, number: int) -> int:
-        for rows in self._arrays:
-            if rows.base <= number < rows.base + rows.count:
-                return int(rows.disk[number - rows.base])
-        raise AssertionError(f"row {number} is in no array")
-
-    def _sequences(self, numbers: Integers) -> Integers:
-        found = np.empty(len(numbers), np.int64)
-        for rows, places, here in self._split(numbers):
-            found[here] = rows.sequence[places]
-        return found
+    def _leave_order(self, rows: Rows, places: Integers) -> list[Request]:
+        """Single requests that waited for some of these alone."""
+        freed: list[Request] = []
+        for place in places.tolist():
+            entered = self._entered.pop(rows.base + place, None)
+            if entered is not None:
+                order = self._queue.order(int(rows.disk[place]))
+                assert order is not None
+                freed += order.remove(entered)  # type: ignore[arg-type]  # only what is ordered depends on it
+        return freed
 
     def _tell_completions(self, rows: Rows, places: Integers, results: Integers) -> None:
         outbox = self._queue.outbox
@@ -335,29 +342,25 @@ class Columns:
         if not outbox.digests:
             return
         assert self._block is not None
-        block, base = self._block, rows.base
+        if rows.only == _WRITE:
+            zeros = [0] * len(places)
+            outbox.completion_digests(zeros, zeros)
+            return
+        block, lengths = self._block, results.tolist()
+        slots = ((places + rows.base) & block.mask).tolist()
+        if rows.only == _READ and outbox.contents is None and lengths.count(lengths[0]) == len(lengths):
+            if lengths[0] > 0:
+                views = block.views(lengths[0])
+                outbox.completion_digests([xxh3_64_intdigest(views[slot]) for slot in slots], ())
+                return
         digests = [0] * len(places)
         contents = digests.copy()
-        reads = np.flatnonzero((rows.kind[places] == Kind.READ) & (results > 0)).tolist()
-        lengths, numbers = results.tolist(), places.tolist()
-        for at in reads:
-            data = block.data(base + numbers[at], lengths[at])
+        for at in np.flatnonzero((rows.kind[places] == _READ) & (results > 0)).tolist():
+            data = block.data(slots[at], lengths[at])
             digests[at] = xxh3_64_intdigest(data)
             if outbox.contents is not None:
                 contents[at] = outbox.contents.number_of(data)
         outbox.completion_digests(digests, contents)
-
-    def _tell_completions_of_many(self, numbers: Integers, results: Integers) -> None:
-        """In their order, those of one array after the other as far as they go."""
-        arrays = np.zeros(len(numbers), np.int64)
-        for index, rows in enumerate(self._arrays):
-            arrays[numbers >= rows.base] = index
-        ends = [*(np.flatnonzero(np.diff(arrays)) + 1).tolist(), len(numbers)]
-        start = 0
-        for end in ends:
-            rows = self._arrays[int(arrays[start])]
-            self._tell_completions(rows, numbers[start:end] - rows.base, results[start:end])
-            start = end
 
     # ---- to the program
 
@@ -370,50 +373,46 @@ class Columns:
         if sequences is None:
             released, self._done = self._done, []
         else:
-            chosen, others = self._find(np.array(sequences, np.int64))
-            released = [chosen]
+            released, others = self._find(sequences)
         count = 0
-        assert self.owner is not None
-        for numbers in released:
-            count += len(numbers)
-            if len(self._arrays) == 1:
-                base = self._arrays[0].base
-                self._let_through(self._arrays[0], numbers - base if base else numbers, now_ns)
-            else:
-                for rows, places, _ in self._split(numbers):
-                    self._let_through(rows, places, now_ns)
+        for rows, places in released:
+            count += len(places)
+            rows.released_ns[places] = now_ns
+            rows.status[places] = RELEASED
+            rows.left -= len(places)
+            if rows.into is not None and not self._leaving:
+                assert self._block is not None
+                rows.take_reads(places, self._block.bytes, self._block.mask)
         if count:
             self.unreleased -= count
+            self.completed -= count
+            assert self.owner is not None
             self.owner.released_columns(count)
-            self._leave_if_empty()
+            if self._leaving:
+                self._leave_if_empty()
         return others, count
 
-    def _let_through(self, rows: Rows, places: Integers, now_ns: int) -> None:
-        rows.released_ns[places] = now_ns
-        rows.status[places] = RELEASED
-        rows.left -= len(places)
-        if rows.into is not None and not self._leaving:
-            assert self._block is not None
-            rows.take_reads(places, self._block.bytes, self._block.mask)
-
-    def _find(self, sequences: Integers) -> tuple[Integers, list[int]]:
-        # As a rule they are released in the order in which they completed.
-        done = np.concatenate(self._done) if self._done else _NONE
-        known = self._sequences(done)
-        if np.array_equal(known[: len(sequences)], sequences):
-            self._done = [done[len(sequences) :]] if len(done) > len(sequences) else []
-            return done[: len(sequences)], []
-        by_sequence = np.argsort(known)
-        places = np.searchsorted(known, sequences, sorter=by_sequence)
-        here = places < len(done)
-        places[~here] = 0
-        if not len(done):
-            return _NONE, sequences.tolist()
-        here &= known[by_sequence[places]] == sequences
-        chosen = by_sequence[places[here]]
-        left = np.delete(done, chosen)
-        self._done = [left] if len(left) else []
-        return done[chosen], sequences[~here].tolist()
+    def _find(self, sequences: Sequence[int]) -> tuple[list[_Some], list[int]]:
+        """Take those that have these sequence numbers from what has completed; returns the other numbers too."""
+        wanted = np.array(sequences, np.int64)
+        done, self._done = self._done, []
+        if not done:
+            return [], wanted.tolist()
+        known = np.concatenate([rows.sequence[places] for rows, places in done])
+        # As a rule all are released, in the order in which they completed.
+        if np.array_equal(known, wanted):
+            return done, []
+        of_wanted = np.isin(known, wanted)
+        chosen: list[_Some] = []
+        start = 0
+        for rows, places in done:
+            here = of_wanted[start : start + len(places)]
+            start += len(places)
+            if here.any():
+                chosen.append((rows, places[here]))
+            if not here.all():
+                self._done.append((rows, places[~here]))
+        return chosen, wanted[~np.isin(wanted, known)].tolist()
 
     def request(self, sequence: int) -> Request | None:
         """What is known of one that is not released, for those who look into a run."""
@@ -429,7 +428,7 @@ class Columns:
                 )
                 number = rows.base + place
                 request.sequence, request.result = sequence, int(rows.result[place])
-                request.completed = any(number in done for done in self._done)
+                request.completed = any(other is rows and place in places for other, places in self._done)
                 request.slot = Slot(self._block.data(number, request.length), registered=False)
                 request.task = None if self.owner is None else self.owner.task
                 return request

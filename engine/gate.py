@@ -510,8 +510,8 @@ class PlainGate:
 
 def wake_volumes(queue: RequestQueue | OfflineQueue) -> None:
     """Let volumes go on, in the order in which they began: whichever of their requests were released first."""
-    touched, queue.touched = sorted(queue.touched, key=lambda volume: volume.number), {}
-    for volume in touched:
+    touched, queue.touched = queue.touched, {}
+    for volume in touched if len(touched) == 1 else sorted(touched, key=lambda volume: volume.number):
         volume.wake()
 
 

@@ -91,14 +91,13 @@ class Outbox:
         self._rows = told, first, last
 
     def request_digests(self, digests: Sequence[int], contents: Sequence[int]) -> None:
-        """The digests of what the rows told last write, and numbers of contents; rows without are reads."""
-        self._take_rows(writes=len(digests))
+        """The digests of what the rows told last write, and numbers of contents; columns without are of reads."""
         self._digest.extend(digests)
         if self.contents is not None:
             self._request_contents.extend(contents)
 
-    def _take_rows(self, *, writes: int = 0) -> None:
-        """Let the columns have the rows that were told; the digests of the last `writes` follow."""
+    def _take_rows(self) -> None:
+        """Let the columns have the rows that were told; they may have their digests already."""
         if self._rows is None:
             return
         (told, first, last), self._rows = self._rows, None
@@ -108,8 +107,8 @@ class Outbox:
         self._disk.frombytes(disks)
         self._offset.frombytes(offsets)
         self._length.frombytes(lengths)
-        if self.digests:
-            zeros = bytes(8 * (last - first - writes))
+        if self.digests and len(self._digest) < len(self._kind):
+            zeros = bytes(8 * (last - first))
             self._digest.frombytes(zeros)
             if self.contents is not None:
                 self._request_contents.frombytes(zeros)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import liburing as uring
@@ -140,9 +140,10 @@ class RequestQueue:
         """The order of a disk; None where this worker keeps none."""
         return self._orders[disk]
 
-    def put_columns(self, entries: Words) -> None:
-        """Queue requests that go by columns on the ring."""
-        self._ring.put_columns(entries)
+    @property
+    def put_columns(self) -> Callable[[Words], None]:
+        """What queues requests that go by columns on the ring."""
+        return self._ring.put_columns
 
     def find(self, sequence: int) -> Request | None:
         """What is known of a request that is not released."""
@@ -290,12 +291,9 @@ class RequestQueue:
     def many(self) -> bool:
         """Is much under way by columns, and nothing else? Then it pays to let some of it finish before going on."""
         columns = self.columns
-        return (
-            columns is not None
-            and columns.in_kernel >= 2 * MANY
-            and not self.outstanding
-            and not columns.completed
-        )
+        if columns is None or columns.in_kernel < 2 * MANY:
+            return False
+        return not self.outstanding and not columns.completed
 
     def hand_over(self) -> None:
         """As `submit`, before a wait; what a turn costs is shared by more requests where there are many."""
@@ -327,10 +325,10 @@ class RequestQueue:
         """
         pairs, linked = self._ring.completions()
         finished: list[Request] = []
-        if self._ring.taken is not None:
-            (numbers, results), self._ring.taken = self._ring.taken, None
+        if self._ring.taken:
+            taken, self._ring.taken = self._ring.taken, []
             assert self.columns is not None
-            for freed in self.columns.complete(numbers, results):
+            for freed in self.columns.complete(taken):
                 self._start(freed)
         for sequence, result in pairs:
             request = self._in_kernel[sequence]

@@ -19,7 +19,7 @@ from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
 if TYPE_CHECKING:  # only where requests go by columns
-    from ringtape.engine.columns_ring import ColumnsRing, Integers, Words
+    from ringtape.engine.columns_ring import ColumnsRing, Completed, Words
 
 # Of the submission ring; the smaller ones where RLIMIT_MEMLOCK leaves an unprivileged user no room for the first.
 ENTRIES = (512, 128, 32)
@@ -59,8 +59,8 @@ class Ring:
         self._columns: ColumnsRing | None = None
         # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
         self._by_columns = 0
-        #: Of what was put by columns, the numbers and results that `completions` took last; None for none.
-        self.taken: tuple[Integers, Integers] | None = None
+        #: Of what was put by columns, what `completions` took last.
+        self.taken: list[Completed] = []
 
     def _set_up(self) -> str:
         refusal = OSError(errno.EINVAL, "no set of flags was taken")
@@ -142,7 +142,12 @@ class Ring:
     def put_columns(self, entries: Words) -> None:
         """Queue requests by columns: entries, whose user data are marked."""
         assert self._columns is not None
-        self._by_columns += len(entries)
+        count = len(entries)
+        self._by_columns += count
+        if self.unsubmitted + count <= self.entries:
+            self._columns.put(entries, self.unsubmitted)
+            self.unsubmitted += count
+            return
         done = 0
         while done < len(entries):
             if self.unsubmitted >= self.entries:
@@ -261,10 +266,9 @@ class Ring:
         return pairs, linked
 
     def _completions_by_columns(self, columns: ColumnsRing) -> tuple[list[tuple[int, int]], bool]:
-        numbers, results, others = columns.take()
-        if len(numbers):
-            self._by_columns -= len(numbers)
-            self.taken = numbers, results
+        self.taken, others = columns.take()
+        for completed in self.taken:
+            self._by_columns -= len(completed[1])
         linked = False
         pairs: list[tuple[int, int]] = []
         for data, result, flags in others:

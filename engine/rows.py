@@ -6,13 +6,13 @@ Everything is checked before anything is submitted. Nothing here knows how reque
 from __future__ import annotations
 
 import errno
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ringtape.engine.columns_ring import PLACES_MAX
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, REQUEST_BYTES_MAX, InvalidRequest, Kind
 
 #: What an array of requests needs, and, with the last two fields, may have. Fields may be of any integer type.
@@ -25,10 +25,6 @@ RELEASED, ALONE = 1, 2
 
 _OPTIONAL = ("time_ns", "flags")
 _LARGEST = np.iinfo(np.int64).max
-# Odd, so that it can be divided out again.
-_FACTOR = 0x9E3779B97F4A7C15
-_INVERSE = pow(_FACTOR, -1, 1 << 64)
-_WORKER_SHIFT = 48
 
 
 class RowDisk(NamedTuple):
@@ -50,18 +46,27 @@ class Rows:
         requests: Any,
         disks: Sequence[RowDisk],
         *,
+        number: int = 0,
         base: int = 0,
         data: Any = None,
         into: Any = None,
     ) -> None:
-        """Raise `InvalidRequest` for a bad array, naming the row. `base` is the number of its first row."""
+        """Raise `InvalidRequest` for a bad array, naming the row.
+
+        `number` is that of the array in its volume, and `base` that of its first row, over all arrays.
+        """
         columns = _columns_of(requests)
-        self.base = base
+        if len(requests) > PLACES_MAX:
+            _refuse(f"{len(requests)} requests are too many for one array; give an iterator of smaller ones")
+        self.number, self.base = number, base
         self.count = len(requests)
         wide = {name: _as_int64(name, column) for name, column in columns.items()}
         _check(wide, disks)
         self.kind = wide["kind"].astype(np.uint8)
         self.flags = wide["flags"].astype(np.uint8)
+        kinds = distinct(self.kind)
+        #: The kind of all of them, if it is one; else -1.
+        self.only = kinds[0] if len(kinds) == 1 else -1
         numbers = np.array([disk.number for disk in disks], np.int64)
         self.disk = numbers[wide["disk"]] if self.count else wide["disk"]
         self.offset, self.length = wide["offset"], wide["length"]
@@ -122,6 +127,15 @@ class Rows:
                 f"the buffer {name!r} has {len(view)} bytes, but the {word} of the array come to {needed}"
             )
         return view, np.where(self.kind == kind, ends - lengths, 0)
+
+
+def distinct(column: NDArray[Any]) -> list[int]:
+    """The different values, in ascending order. (`np.unique` would load a good part of NumPy first.)"""
+    if not len(column) or (column == column[0]).all():
+        return [int(value) for value in column[:1]]
+    ascending = np.sort(column)
+    values: list[int] = ascending[1:][ascending[1:] != ascending[:-1]].tolist()
+    return [int(ascending[0]), *values]
 
 
 def _columns_of(requests: Any) -> dict[str, NDArray[Any]]:
@@ -217,51 +231,3 @@ def _bytes_of(buffer: Any, name: str) -> memoryview:
 
 def _refuse(text: str) -> NoReturn:
     raise InvalidRequest(errno.EINVAL, text)
-
-
-# ---- the pattern
-
-
-def pattern_firsts(
-    worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64]
-) -> NDArray[np.uint64]:
-    """Of each write, the first 64-bit word of its pattern."""
-    stamps = (sequences.astype(np.uint64) | np.uint64(worker << _WORKER_SHIFT)) * np.uint64(_FACTOR)
-    firsts: NDArray[np.uint64] = stamps + (offsets.astype(np.uint64) >> np.uint64(3))
-    return firsts
-
-
-def pattern_words(
-    firsts: NDArray[np.uint64], length: int, out: NDArray[np.uint64] | None = None
-) -> NDArray[np.uint64]:
-    """A row for each write: the 64-bit words of its `length` bytes; put into `out` if that is given."""
-    words: NDArray[np.uint64] = np.add(_steps(length // 8), firsts[:, None], out=out)
-    return words
-
-
-@functools.lru_cache(maxsize=8)
-def _steps(count: int) -> NDArray[np.uint64]:
-    return np.arange(count, dtype=np.uint64)
-
-
-def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
-    """What `submit` writes where it is given no data: `length` bytes at byte `offset` of a disk.
-
-    The little-endian 64-bit word at byte p of the disk is p / 8 + (sequence + worker * 2**48) * 0x9E3779B97F4A7C15,
-    modulo 2**64, where `sequence` is that of the result's row.
-    """
-    if offset % 8 or length % 8:
-        raise ValueError(f"offset {offset} and length {length} must be multiples of 8")
-    return pattern_words(pattern_firsts(worker, np.array([sequence]), np.array([offset])), length).tobytes()
-
-
-def pattern_of(data: Any, offset: int) -> tuple[int, int] | None:
-    """Which (worker, sequence) wrote this data at byte `offset` by its pattern; None if no one write did."""
-    words = np.frombuffer(data, np.uint64)
-    if offset % 8 or not len(words):
-        raise ValueError(f"offset {offset} must be a multiple of 8, and the data not empty")
-    stamps = words - (np.uint64(offset >> 3) + np.arange(len(words), dtype=np.uint64))
-    if (stamps != stamps[0]).any():
-        return None
-    stamp = int(stamps[0]) * _INVERSE % (1 << 64)
-    return stamp >> _WORKER_SHIFT, stamp % (1 << _WORKER_SHIFT)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ringtape.engine.chunks import Chunk, Way, data_of_row
 from ringtape.engine.columns import Columns
+from ringtape.engine.columns_ring import array_number
 from ringtape.engine.gate import WAIT, Gate
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
@@ -58,7 +59,7 @@ class Volume:
         self._results: Results | None = None
         #: Those that are not done, the oldest first.
         self.arrays: deque[Rows] = deque()
-        self._made_rows = 0
+        self._made_rows = self._made_arrays = 0
         self._next = 0  # row of the last array
         self._unreleased = 0
         self._began_ns = gate.clock.ns
@@ -134,11 +135,13 @@ class Volume:
                 self._source = None
                 continue
             requests, into = requests if isinstance(requests, tuple) else (requests, None)
-            self._add(Rows(requests, self._disks, base=self._made_rows, into=into))
+            number = array_number(self._made_arrays)
+            self._add(Rows(requests, self._disks, number=number, base=self._made_rows, into=into))
 
     def _add(self, rows: Rows) -> None:
         self.arrays.append(rows)
         self._made_rows += rows.count
+        self._made_arrays += 1
         self._next = 0
         self._chunk = None
 
@@ -168,7 +171,8 @@ class Volume:
         if self._closed:
             return
         self._refill()
-        self._wake_program()
+        if self._future is not None:
+            self._wake_program()
 
     def _wake_program(self) -> None:
         if self._future is None or self._future.done():
@@ -207,12 +211,16 @@ class Volume:
             return
         rows = self.arrays[-1]
         first = self._next
-        last = min(rows.count, first + self._depth - self._unreleased)
-        if rows.time_ns is not None and first < last:
-            since_ns = self._gate.clock.ns - self._began_ns
-            last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+        last = first + self._depth - self._unreleased
+        if last > rows.count:
+            last = rows.count
         if first >= last:
             return
+        if rows.time_ns is not None:
+            since_ns = self._gate.clock.ns - self._began_ns
+            last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+            if first >= last:
+                return
         if first == 0:
             self._gate.queue.held[rows] = self._gate.queue.made
         self._next = last
@@ -233,9 +241,12 @@ class Volume:
             chunk = self._chunk
             if chunk is None or first >= chunk.first + chunk.count:
                 chunk = self._chunk = self._prepare(rows, first, columns)
-            stop = min(last, chunk.first + chunk.count)
+            stop = chunk.first + chunk.count
+            if stop > last:
+                stop = last
             first = self._issue_run(rows, chunk, first, stop, columns)
-            self._gate.issued()
+            if first < last:
+                self._gate.issued()
 
     def _prepare(self, rows: Rows, first: int, columns: Columns) -> Chunk:
         way = self._way
@@ -250,20 +261,22 @@ class Volume:
         alone = chunk.fit[begin:end] if chunk.fit is not None else None
         if alone is not None:
             alone = ~alone
-        if chunk.previous is not None:
-            waits = chunk.previous[begin:end] >= columns.oldest_row_at_least
-            if waits.any():
-                waits = chunk.previous[begin:end] >= min(columns.oldest_row(), rows.base + first)
-                alone = waits if alone is None else alone | waits
-        conflicts = columns.conflicts(chunk, begin, end)
-        if conflicts is not None:
-            alone = conflicts if alone is None else alone | conflicts
+        if chunk.may_wait(begin, end):
+            assert chunk.previous is not None
+            waits = chunk.previous[begin:end] >= min(columns.oldest_row(), rows.base + first)
+            alone = waits if alone is None else alone | waits
+        if self._gate.queue.outstanding:
+            conflicts = columns.conflicts(chunk, begin, end)
+            if conflicts is not None:
+                alone = conflicts if alone is None else alone | conflicts
         run = end - begin
         if alone is not None and alone.any():
             run = int(np.argmax(alone))
         ones = 1
         if run:
-            run = min(run, columns.room(rows.base + first))
+            room = columns.room(rows.base + first)
+            if room < run:
+                run = room
             if run > 0:
                 columns.issue(chunk, begin, begin + run, self._gate.clock.ns)
                 return first + run

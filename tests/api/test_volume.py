@@ -21,7 +21,7 @@ from xxhash import xxh3_64_hexdigest
 import ringtape
 from ringtape import Disk
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.engine.rows import pattern, pattern_of
+from ringtape.engine.pattern import pattern, pattern_of
 from tests.programs import volumes
 from tests.programs.volumes import BLOCK, Load, Work
 from tests.searching import slow
@@ -361,15 +361,22 @@ def test_a_stream_tells_what_is_made_and_reads_into_a_buffer_for_each_array(tmp_
     assert (counts[-1], max(np.diff([0, *counts]))) == (300, 16)
 
 
+def test_memory_that_held_a_write_of_the_pattern_needs_new_stamps_and_nothing_else(tmp_path: Path) -> None:
+    found, expected = record_and_replay(volumes.stamped, tmp_path, [Work(())]).returns[0]
+    assert found == expected
+
+
 def test_the_pattern_says_who_wrote_it() -> None:
     data = pattern(3, 77, 5 * BLOCK, 2 * BLOCK)
     assert pattern_of(data, 5 * BLOCK) == (3, 77)
     assert pattern_of(data[BLOCK:], 6 * BLOCK) == (3, 77)
     assert pattern_of(data[:-8] + bytes(8), 5 * BLOCK) is None
-    assert (
-        int.from_bytes(data[8:16], "little")
-        == (5 * BLOCK // 8 + 1 + (77 + 3 * 2**48) * 0x9E3779B97F4A7C15) % 2**64
-    )
+    # 0xE220A8397B1DCDAF and 0x6E789E6AA1B965F4 are the first outputs of SplitMix64 from state 0 on.
+    at_start = pattern(3, 77, 0, 1024)
+    words = [int.from_bytes(at_start[place : place + 8], "little") for place in (0, 8, 512)]
+    stamp = (77 + 3 * 2**48) * 0x9E3779B97F4A7C15
+    assert words == [stamp % 2**64, 0x6E789E6AA1B965F4, (512 // 8 + stamp) % 2**64]
+    assert data[4096 + 512 - 8 : 4096 + 512] == at_start[512 - 8 : 512]
 
 
 def test_a_worker_that_does_not_submit_does_not_load_numpy(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ringtape
 from ringtape import trace_program
-from ringtape.engine.rows import pattern
+from ringtape.engine.pattern import pattern
 
 BLOCK = 4096
 

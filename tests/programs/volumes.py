@@ -10,7 +10,7 @@ import numpy as np
 from xxhash import xxh3_64_hexdigest
 
 import ringtape
-from ringtape.engine.rows import pattern
+from ringtape.engine.pattern import pattern
 
 BLOCK = 4096
 FIELDS = [
@@ -198,6 +198,24 @@ def told(io: ringtape.BlockingWorker) -> Any:
     counts: list[int] = []
     io.submit(zip(arrays, buffers, strict=True), depth=16, on_made=counts.append)
     return counts, list(map(xxh3_64_hexdigest, buffers)), list(map(xxh3_64_hexdigest, replayed(arrays)))
+
+
+def stamped(io: ringtape.BlockingWorker) -> Any:
+    """Writes of the pattern into memory that held such writes, reads, or such writes to where a block does not begin."""
+    block, random = io.disks[0].block_size, np.random.default_rng(0)
+    arrays = []
+    for kind, step in ((2, 4096), (1, 4096), (2, 4096), (2, block)) * 3:
+        rows = np.zeros(40, FIELDS)
+        rows["kind"], rows["length"] = kind, 4096
+        starts = random.permutation((1 << 19) // 4096)[:40] * 4096
+        rows["offset"] = starts + step % 4096 * random.integers(0, 8, 40)
+        arrays.append(rows)
+    whole = np.zeros(1, FIELDS)
+    whole["kind"], whole["length"] = 1, 1 << 20
+    arrays.append(whole)
+    buffers = [bytearray(bytes_of_kind(rows, 1)) for rows in arrays]
+    io.submit(zip(arrays, buffers, strict=True), depth=4)
+    return list(map(xxh3_64_hexdigest, buffers)), list(map(xxh3_64_hexdigest, replayed(arrays)))
 
 
 def replayed(arrays: list[np.ndarray[Any, Any]]) -> list[bytes]:
