@@ -348,11 +348,11 @@ class Columns:
             return
         block, lengths = self._block, results.tolist()
         slots = ((places + rows.base) & block.mask).tolist()
-        if rows.only == _READ and outbox.contents is None and lengths.count(lengths[0]) == len(lengths):
-            if lengths[0] > 0:
-                views = block.views(lengths[0])
-                outbox.completion_digests([xxh3_64_intdigest(views[slot]) for slot in slots], ())
-                return
+        alike = lengths[0] > 0 and lengths.count(lengths[0]) == len(lengths)
+        if alike and rows.only == _READ and outbox.contents is None:
+            views = block.views(lengths[0])
+            outbox.completion_digests([xxh3_64_intdigest(views[slot]) for slot in slots], ())
+            return
         digests = [0] * len(places)
         contents = digests.copy()
         for at in np.flatnonzero((rows.kind[places] == _READ) & (results > 0)).tolist():

@@ -24,7 +24,7 @@ _WORKER_SHIFT = 48
 
 
 def _filler() -> Words:
-    """The outputs of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators) from state 0 on."""
+    """The outputs of SplitMix64 from state 0 (Steele, Lea, Flood: Fast splittable pseudorandom number generators)."""
     words = np.arange(1, _FILLER_WORDS + 1, dtype=np.uint64) * np.uint64(_FACTOR)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -64,8 +64,8 @@ def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
     """What `submit` writes where it is given no data: `length` bytes at byte `offset` of a disk, of whole sectors.
 
     The little-endian 64-bit word at byte p of the disk is p / 8 + (sequence + worker * 2**48) * 0x9E3779B97F4A7C15,
-    modulo 2**64, where p is a multiple of 512 and `sequence` that of the result's row. The other words are output number
-    p / 8 modulo 512, counted from 0, of SplitMix64 from state 0 on.
+    modulo 2**64, where p is a multiple of 512 and `sequence` that of the result's row. The other words are output
+    number p / 8 modulo 512, counted from 0, of SplitMix64 from state 0.
     """
     if offset % SECTOR_BYTES or length % SECTOR_BYTES:
         raise ValueError(f"offset {offset} and length {length} must be multiples of {SECTOR_BYTES}")

@@ -130,7 +130,7 @@ class Rows:
 
 
 def distinct(column: NDArray[Any]) -> list[int]:
-    """The different values, in ascending order. (`np.unique` would load a good part of NumPy first.)"""
+    """The different values, in ascending order; `np.unique` would load a good part of NumPy first."""
     if not len(column) or (column == column[0]).all():
         return [int(value) for value in column[:1]]
     ascending = np.sort(column)

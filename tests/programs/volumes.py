@@ -201,7 +201,7 @@ def told(io: ringtape.BlockingWorker) -> Any:
 
 
 def stamped(io: ringtape.BlockingWorker) -> Any:
-    """Writes of the pattern into memory that held such writes, reads, or such writes to where a block does not begin."""
+    """Writes of the pattern into memory that held such writes, reads, or writes to where no block begins."""
     block, random = io.disks[0].block_size, np.random.default_rng(0)
     arrays = []
     for kind, step in ((2, 4096), (1, 4096), (2, 4096), (2, block)) * 3:
