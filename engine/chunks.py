@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ringtape.engine.columns_ring import ADDRESS, LENGTH_AND_FLAGS, USER_DATA, WORDS, Words, user_data
 from ringtape.engine.columns_ring import OFFSET as ENTRY_OFFSET
-from ringtape.engine.pattern import FILLER_BYTES, pattern, pattern_words, put_stamps, stamps
+from ringtape.engine.pattern import FILLER_BYTES, pattern_words, put_stamps, stamps
 from ringtape.engine.requests import FLAG_FUA, Kind
 from ringtape.engine.rows import Rows, distinct
 
@@ -142,20 +142,16 @@ class Chunk:
             data = np.frombuffer(rows.data, np.uint8, (last - first) * length, int(rows.place[place]))
             block.bytes[start:end, :length] = data.reshape(-1, length)
             return
-        sequences = rows.sequence[place : place + last - first]
         for write in np.flatnonzero(self.kind[first:last] == Kind.WRITE).tolist():
-            size, row = int(self.length[first + write]), place + write
-            one_row = data_of_row(rows, self._worker, row, int(sequences[write]))
-            block.bytes[start + write, :size] = np.frombuffer(one_row, np.uint8)
+            data_here = np.frombuffer(data_of_row(rows, place + write), np.uint8)
+            block.bytes[start + write, : len(data_here)] = data_here
 
 
-def data_of_row(rows: Rows, worker: int, row: int, sequence: int) -> memoryview | bytes:
-    """What one write writes."""
-    length = int(rows.length[row])
-    if rows.data is not None:
-        place = int(rows.place[row])
-        return rows.data[place : place + length]
-    return pattern(worker, sequence, int(rows.offset[row]), length)
+def data_of_row(rows: Rows, row: int) -> memoryview:
+    """What one write writes, of an array that came with its data."""
+    assert rows.data is not None
+    place = int(rows.place[row])
+    return rows.data[place : place + int(rows.length[row])]
 
 
 def _entries(

@@ -43,7 +43,7 @@ BLOCK_BYTES_MAX = 4 << 20
 # so many of them have come and gone.
 WINDOW = 4
 # With more single requests active on a disk than this, they are not compared one by one.
-_ACTIVE_MAX = 32
+_ACTIVE_MAX = 256
 _READ, _WRITE = int(Kind.READ), int(Kind.WRITE)
 # Rows of an array: their places in it.
 _Some = tuple[Rows, Integers]
@@ -213,13 +213,14 @@ class Columns:
             if len(order.active) > _ACTIVE_MAX:
                 found |= on_disk
                 continue
-            start = chunk.offset[first:last]
-            end = start + chunk.length[first:last]
-            for other in order.active:
-                hit = on_disk & (start < other.offset + other.length) & (other.offset < end)
-                if not other.changes:
-                    hit &= chunk.kind[first:last] == _WRITE
-                found |= hit
+            start = chunk.offset[first:last, None]
+            end = start + chunk.length[first:last, None]
+            others = np.array([(one.offset, one.length, one.changes) for one in order.active], np.int64)
+            begins, lengths, changes = others.T
+            hit = (start < begins + lengths) & (begins < end)
+            if chunk.rows.only != _WRITE:
+                hit &= (changes > 0) | (chunk.kind[first:last, None] == _WRITE)
+            found |= on_disk & hit.any(axis=1)
         return found
 
     def enter_conflicts(self, request: Request) -> None:

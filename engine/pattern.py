@@ -6,6 +6,7 @@ write of the pattern needs new stamps and nothing else for the next one.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,23 @@ def _filler() -> Words:
 
 
 FILLER = _filler()
-_STEPS = np.arange(
-    0, 1 << 20, _SECTOR_WORDS, dtype=np.uint64
-)  # of the sectors of 8 MiB; longer ones are made anew
+
+
+# What is between the stamps, over and over: for the requests that are frequent.
+_REPEATED = np.tile(FILLER, (1 << 20) // FILLER_BYTES + 1)
+
+
+def _repeated(length: int) -> Words:
+    """What is between the stamps for so many bytes, beginning anywhere in the first `FILLER_BYTES`."""
+    if length + FILLER_BYTES <= _REPEATED.nbytes:
+        return _REPEATED
+    return np.tile(FILLER, length // FILLER_BYTES + 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _steps(sectors: int) -> Words:
+    """By how much the stamps of the sectors of one write differ from its first one's."""
+    return np.arange(sectors, dtype=np.uint64) * np.uint64(_SECTOR_WORDS)
 
 
 def stamps(worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64]) -> Words:
@@ -47,15 +62,15 @@ def stamps(worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64]
 def put_stamps(firsts: Words, out: Words) -> None:
     """Stamp the writes of whole sectors that are the rows of `out`; `firsts` are the stamps of their first ones."""
     sectors = out[:, ::_SECTOR_WORDS]
-    count = sectors.shape[1]
-    steps = _STEPS[:count] if count <= len(_STEPS) else np.arange(count, dtype=np.uint64) * _SECTOR_WORDS
-    np.add(steps, firsts[:, None], out=sectors)
+    np.add(_steps(sectors.shape[1]), firsts[:, None], out=sectors)
 
 
 def pattern_words(firsts: Words, offsets: NDArray[np.int64], length: int) -> Words:
     """A row for each write: the 64-bit words of its `length` bytes at its offset."""
-    places = (offsets[:, None] >> 3) + np.arange(length // 8)
-    words: Words = FILLER[places % _FILLER_WORDS]
+    words: Words = np.empty((len(offsets), length // 8), np.uint64)
+    filler = _repeated(length)
+    for phase in set((offsets % FILLER_BYTES // 8).tolist()):
+        words[offsets % FILLER_BYTES // 8 == phase] = filler[phase : phase + length // 8]
     put_stamps(firsts, words)
     return words
 
@@ -69,8 +84,11 @@ def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
     """
     if offset % SECTOR_BYTES or length % SECTOR_BYTES:
         raise ValueError(f"offset {offset} and length {length} must be multiples of {SECTOR_BYTES}")
-    offsets = np.array([offset])
-    return pattern_words(stamps(worker, np.array([sequence]), offsets), offsets, length).tobytes()
+    phase, count = offset % FILLER_BYTES // 8, length // 8
+    words = _repeated(length)[phase : phase + count].copy()
+    first = ((sequence | worker << _WORKER_SHIFT) * _FACTOR + (offset >> 3)) % (1 << 64)
+    words[::_SECTOR_WORDS] = _steps(count // _SECTOR_WORDS) + np.uint64(first)
+    return words.tobytes()
 
 
 def pattern_of(data: Any, offset: int) -> tuple[int, int] | None:

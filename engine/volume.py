@@ -22,11 +22,16 @@ from ringtape.engine.chunks import Chunk, Way, data_of_row
 from ringtape.engine.columns import Columns
 from ringtape.engine.columns_ring import array_number
 from ringtape.engine.gate import WAIT, Gate
+from ringtape.engine.pattern import pattern
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
 from ringtape.engine.rows import ALONE, RowDisk, Rows
 
 DEPTH_MAX = 1 << 16
+# Rows go alone where fewer than these are due and the next is not: a turn by columns costs at least as much.
+FEW = 32
+_WRITE = int(Kind.WRITE)
+_KINDS = dict(enumerate((*Kind,), 1))
 
 _numbers = itertools.count()
 
@@ -216,19 +221,21 @@ class Volume:
             last = rows.count
         if first >= last:
             return
+        few = False
         if rows.time_ns is not None:
             since_ns = self._gate.clock.ns - self._began_ns
-            last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
-            if first >= last:
+            due = int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+            if not due:
                 return
+            few = due < min(last - first, FEW)
+            last = first + due
         if first == 0:
             self._gate.queue.held[rows] = self._gate.queue.made
         self._next = last
         self._unreleased += last - first
         self.submitted += last - first
-        if self._columns is None:
-            for row in range(first, last):
-                self._issue_one(rows, row)
+        if self._columns is None or few:
+            self._issue_alone(rows, first, last)
         else:
             self._issue(rows, first, last, self._columns)
         self._gate.issued()
@@ -283,24 +290,36 @@ class Volume:
         elif alone is not None:
             # More that go alone, as far as they follow each other.
             ones = end - begin if alone.all() else int(np.argmin(alone))
-        for row in range(first, first + ones):
-            self._issue_one(rows, row)
+        self._issue_alone(rows, first, first + ones)
         return first + ones
 
-    def _issue_one(self, rows: Rows, row: int) -> None:
-        queue = self._gate.queue
-        kind, length = Kind(int(rows.kind[row])), int(rows.length[row])
-        request = Request(kind, int(rows.disk[row]), int(rows.offset[row]), length, int(rows.flags[row]))
-        request.task = self.task
-        request.waiter = _OneByOne(self, rows, row)
-        rows.status[row], rows.issued_ns[row] = ALONE, self._gate.clock.ns
-        rows.sequence[row] = queue.made
-        if self._columns is not None:
-            self._columns.skip(rows.base + row)
-        data = None
-        if kind is Kind.WRITE:
-            data = data_of_row(rows, self.worker, row, queue.made)
-        queue.issue(request, data)
+    def _issue_alone(self, rows: Rows, first: int, last: int) -> None:
+        """Make each of these rows by itself."""
+        queue, columns = self._gate.queue, self._columns
+        rows.status[first:last] = ALONE
+        rows.issued_ns[first:last] = self._gate.clock.ns
+        values = zip(
+            *(
+                column[first:last].tolist()
+                for column in (rows.kind, rows.disk, rows.offset, rows.length, rows.flags)
+            ),
+            strict=True,
+        )
+        for row, (kind, disk, offset, length, flags) in enumerate(values, first):
+            request = Request(_KINDS[kind], disk, offset, length, flags)
+            request.task = self.task
+            request.waiter = _OneByOne(self, rows, row)
+            made = queue.made
+            rows.sequence[row] = made
+            if columns is not None:
+                columns.skip(rows.base + row)
+            data = None
+            if kind == _WRITE:
+                if rows.data is not None:
+                    data = data_of_row(rows, row)
+                else:
+                    data = pattern(self.worker, made, offset, length)
+            queue.issue(request, data)
 
     # ---- what comes back
 
