@@ -88,6 +88,10 @@ class OfflineQueue:
         if self.watched is not None:
             self.watched.made(request, data)
 
+    def issue_read(self, request: Request) -> None:
+        """As `issue`, of a read into memory of the queue's."""
+        self.issue(request)
+
     def submit(self) -> None:
         """There is no kernel to hand anything to."""
 

@@ -28,6 +28,7 @@ IN_KERNEL_MAX = ENTRIES[0]
 # How long a worker waits for many completions where it could go on with one.
 MANY_WAIT_S_MAX = 0.0005
 LINK_USER_DATA = (1 << 63) - 1
+_get_sqe, _prep_readv_fixed = uring.io_uring_get_sqe, uring.io_uring_prep_readv_fixed
 _POLLIN = 1
 _RWF_DSYNC = 2
 
@@ -172,6 +173,18 @@ class Ring:
             uring.io_uring_prep_writev(sqe, file, iovec, offset, flags)
         else:
             uring.io_uring_prep_readv(sqe, file, iovec, offset, 0)
+        sqe.flags = self._file_flag
+        sqe.user_data = request.sequence
+
+    def put_read(self, request: Request, iovec: uring.Iovec) -> None:
+        """As `put_transfer`, of a read into registered memory, which is what is asked for most."""
+        ring = self._ring
+        sqe = _get_sqe(ring)
+        if sqe is None:
+            sqe = self._sqe()
+        else:
+            self.unsubmitted += 1
+        _prep_readv_fixed(sqe, self._files[request.disk], iovec, 0, request.offset, 0)
         sqe.flags = self._file_flag
         sqe.user_data = request.sequence
 

@@ -53,6 +53,10 @@ class WatchedRing(Ring):
         self.enter(request)
         super().put_transfer(request, *args, **kwargs)
 
+    def put_read(self, request: Request, *args: Any) -> None:
+        self.enter(request)
+        super().put_read(request, *args)
+
     def put_fallocate(self, request: Request, mode: int) -> None:
         self.enter(request)
         super().put_fallocate(request, mode)
@@ -119,7 +123,10 @@ class Run:
         moved = request.length if kind in (Kind.READ, Kind.WRITE) else 0
         digest = xxh3_64_intdigest(bytes(self.model[disk][stretch])) if kind is Kind.READ else 0
         self.expected.append((moved, digest))
-        self.queue.issue(request, data)
+        if kind is Kind.READ:
+            self.queue.issue_read(request)
+        else:
+            self.queue.issue(request, data)
 
     def reap(self) -> list[Request]:
         finished, _ = self.queue.reap()
