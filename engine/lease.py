@@ -115,9 +115,7 @@ class LeasedGate(CoordinatedGate):
             assert queue.columns is not None
             queue.columns.release(None, now_ns)
             self._released += by_columns
-        for request in completed:
-            queue.release(request.sequence)
-            self._let_through(request)
+        self._let_through(completed)
         for delivery in mail:
             self.mail.deliver(delivery)
         if queue.touched:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import errno
 import mmap
+from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import liburing as uring
 from xxhash import xxh3_64_intdigest
 
-from ringtape.engine.buffers import Buffers, Slot
+from ringtape.engine.buffers import Buffers
 from ringtape.engine.faults import Faults
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.requests import Kind, Request, data_of
@@ -380,19 +381,19 @@ class RequestQueue:
             assert self.columns is not None
             for freed in self.columns.complete(numbers, results):
                 self._start(freed)
-        in_kernel = self._in_kernel
+        in_kernel, particular = self._in_kernel, self._detours or self.watched is not None
         for sequence, result in pairs:
             request = in_kernel[sequence]
-            if self._detours:
-                if sequence >= OWN_FIRST:
+            if particular or request.kind in _PIECEWISE:
+                if self._detours and sequence >= OWN_FIRST:
                     assert self._undo is not None
                     del in_kernel[sequence]
                     self._undo.was_read(request, result, self)
                     continue
                 if sequence in self._faults.due:
                     result = self._faults.completed(request, result)
-            if request.kind in _PIECEWISE and self._goes_on(request, result):
-                continue
+                if request.kind in _PIECEWISE and self._goes_on(request, result):
+                    continue
             del in_kernel[sequence]
             self._complete(request, result)
             finished.append(request)
@@ -400,6 +401,11 @@ class RequestQueue:
             request, result = self._answered.popleft()
             self._complete(request, result)
             finished.append(request)
+        if finished:
+            self.completed += len(finished)
+            self.active -= len(finished)
+            if self._tells:
+                self._tell(finished)
         while self._backlog and len(self._in_kernel) < self.in_kernel_max:
             self._start(self._backlog.popleft())
         return finished, linked
@@ -429,10 +435,6 @@ class RequestQueue:
         if request.aligned and result < request.length:
             request.blank_rest()
         request.completed = True
-        self.completed += 1
-        self.active -= 1
-        if self._tells:
-            self._tell(request)
         if self.watched is not None:
             self.watched.completed(request, data_of(request) if kind is _READ and result > 0 else None)
         order = self._orders[request.disk]
@@ -441,16 +443,23 @@ class RequestQueue:
             for freed in order.remove(request):
                 self._start(freed)  # type: ignore[arg-type]  # what goes by columns waits for nothing
 
-    def _tell(self, request: Request) -> None:
-        """Tell of a completed request, and of the data that it has read."""
-        digest = contents = 0
-        if self._digests and request.kind is _READ and request.result > 0:
-            read = data_of(request)
-            assert read is not None
-            digest = xxh3_64_intdigest(read)
-            if self._contents is not None:
-                contents = self._contents.number_of(read)
-        self.outbox.completion(request, digest, contents)
+    def _tell(self, finished: list[Request]) -> None:
+        """Tell of completed requests, and of the data that they have read."""
+        outbox = self.outbox
+        if not self._digests and len(finished) > 1:
+            sequences = array("Q", [request.sequence for request in finished])
+            results = array("q", [request.result for request in finished])
+            outbox.completion_columns(sequences.tobytes(), results.tobytes())
+            return
+        for request in finished:
+            digest = contents = 0
+            if self._digests and request.kind is _READ and request.result > 0:
+                read = data_of(request)
+                assert read is not None
+                digest = xxh3_64_intdigest(read)
+                if self._contents is not None:
+                    contents = self._contents.number_of(read)
+            outbox.completion(request, digest, contents)
 
     def give(self, given: wire_pb2.Given) -> None:
         """Data is read from the disk."""
@@ -459,18 +468,17 @@ class RequestQueue:
     def complete(self, token: wire_pb2.Token) -> None:
         """What a token releases has completed in the kernel."""
 
-    def release(self, sequence: int) -> Request:
-        """A token released this request: the program is about to see it."""
-        request = self.outstanding.pop(sequence)
-        assert request.completed, f"request {sequence} released before it completed"
-        return request
-
-    def free(self, request: Request) -> None:
-        """The program has what it was given: the request's memory may be used again."""
-        slot: Slot | None = request.slot
-        if slot is not None:
-            request.slot = None
-            self.buffers.give_back(slot)
+    def release(self, requests: Iterable[Request]) -> None:
+        """A token released these requests, in this order: who waits for them is told."""
+        outstanding, buffers = self.outstanding, self.buffers
+        for request in requests:
+            assert request.completed, f"request {request.sequence} released before it completed"
+            del outstanding[request.sequence]
+            request.waiter.released(request)  # type: ignore[union-attr]  # who made it waits for it
+            slot = request.slot
+            if slot is not None:  # the program has what it was given
+                request.slot = None
+                buffers.give_back(slot)
 
     def oldest(self) -> int:
         """The sequence number of the oldest request whose id may be asked for, or the next to be made."""

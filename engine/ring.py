@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import liburing as uring
 
 from ringtape.engine.buffers import Buffers
+from ringtape.engine.completion_ring import open_completion_ring
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
@@ -57,6 +58,11 @@ class Ring:
         self._link_fd = -1
         # SQEs put into the ring and not yet handed to the kernel.
         self.unsubmitted = 0
+        # Only with this flag are completions written by this thread alone.
+        self._alone = "DEFER_TASKRUN" in self.flags
+        self._completion_ring = (
+            open_completion_ring(self._ring, self.entries, self._flags) if self._alone else None
+        )
         self._columns: ColumnsRing | None = None
         # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
         self._by_columns = 0
@@ -133,8 +139,7 @@ class Ring:
 
     def open_columns(self) -> ColumnsRing | None:
         """Entries as columns, from now on; None where that cannot be, or where completions are kept back."""
-        # Only with this flag are completions written by this thread alone.
-        if self._columns is None and type(self) is Ring and "DEFER_TASKRUN" in self.flags:
+        if self._columns is None and type(self) is Ring and self._alone:
             from ringtape.engine.columns_ring import open_columns
 
             self._columns = open_columns(self._ring, self.entries, self._flags)
@@ -248,6 +253,13 @@ class Ring:
         """
         if self._columns is not None and self._by_columns:
             return self._completions_by_columns(self._columns)
+        if self._completion_ring is not None:
+            data, results, flags = self._completion_ring.take()
+            linked = LINK_USER_DATA in data
+            if not linked:
+                return list(zip(data, results, strict=True)), False
+            others = list(zip(data, results, flags, strict=True))
+            return self._without_link(others), True
         ring, cqe = self._ring, self._cqe
         pairs: list[tuple[int, int]] = []
         linked = False
@@ -278,16 +290,18 @@ class Ring:
         if len(numbers):
             self._by_columns -= len(numbers)
             self.taken = numbers, results
-        linked = False
+        pairs = self._without_link(others)
+        return pairs, len(pairs) < len(others)
+
+    def _without_link(self, completions: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """Pairs of user data and result; the link is watched anew where the kernel has stopped watching it."""
         pairs: list[tuple[int, int]] = []
-        for data, result, flags in others:
-            if data == LINK_USER_DATA:
-                linked = True
-                if not flags & uring.IORING_CQE_F_MORE:
-                    self.watch_link(self._link_fd)
-            else:
+        for data, result, flags in completions:
+            if data != LINK_USER_DATA:
                 pairs.append((data, result))
-        return pairs, linked
+            elif not flags & uring.IORING_CQE_F_MORE:
+                self.watch_link(self._link_fd)
+        return pairs
 
     def close(self) -> None:
         """Give the ring back to the kernel."""
