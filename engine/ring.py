@@ -49,6 +49,8 @@ class Ring:
         self._ring = uring.Ring()
         self._cqe = uring.Cqe()
         self._short = uring.timespec(MANY_WAIT_S_MAX)
+        # Of the last wait that had a limit.
+        self._limit_ns, self._limit = 1, uring.timespec(1e-9)
         self.flags = self._set_up()
         operations = uring.probe() or {}
         self._file_flag, self._files = self._register_files(files)
@@ -227,8 +229,10 @@ class Ring:
         if timeout_ns is None:
             self.unsubmitted = 0
             _restarted(uring.io_uring_submit_and_wait, self._ring, 1)
-        else:
-            self._wait_at_most(uring.timespec(max(timeout_ns, 1) / 1e9), 1)
+            return
+        if timeout_ns != self._limit_ns:
+            self._limit_ns, self._limit = timeout_ns, uring.timespec(max(timeout_ns, 1) / 1e9)
+        self._wait_at_most(self._limit, 1)
 
     def wait_for(self, count: int, timeout_ns: int) -> None:
         """As `wait`, for so many completions."""
