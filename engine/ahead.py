@@ -174,8 +174,7 @@ class AheadGate(CoordinatedGate):
         if queue.columns is not None and queue.columns.completed:
             sequences, count = queue.columns.release(sequences, self.clock.ns)
             self._released += count
-        for sequence in sequences:
-            self._let_through(queue.release(sequence))
+        self._let_through([queue.outstanding[sequence] for sequence in sequences])
 
     def _take_token(self, token: wire_pb2.Token) -> None:
         self._outbox.released(memoryview(token.sequences).cast("Q").tolist())

@@ -204,7 +204,7 @@ class Columns:
         """Which of the rows conflict with single requests that are active; None for none."""
         found: Flags | None = None
         for disk in chunk.disks:
-            order = self._queue.order(disk)
+            order = self._queue.order_with_reads(disk)
             if order is None or not order.active or not (order.changing or chunk.writes):
                 continue
             on_disk = chunk.disk[first:last] == disk

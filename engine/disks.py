@@ -29,6 +29,8 @@ _BLKGETSIZE64 = 0x80081272
 _AT_EMPTY_PATH = 0x1000
 _STATX_DIOALIGN = 0x2000
 _STATX_BYTES = 256
+_STATFS_BYTES = 256  # more than `struct statfs` has; its first word says which file system it is
+_TMPFS_MAGIC = 0x01021994
 _STATX_DIO_ALIGN_AT = 0x98  # u32 for memory, then u32 for offsets and lengths
 
 _SIZE = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?\s*(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
@@ -101,9 +103,24 @@ def open_disk(path: str, *, direct: bool, name: str = "") -> int:
     Raises DiskError if the kernel refuses.
     """
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
     except (OSError, ValueError) as error:
         raise explained(error, name, path) from error
+    if _is_in_memory(fd):
+        # tmpfs does not say that it never waits for a device, so the kernel would leave each of its requests to a
+        # thread; of a file with this flag it tries them at once.
+        os.set_blocking(fd, False)
+    return fd
+
+
+def _is_in_memory(fd: int) -> bool:
+    """Is it a regular file on tmpfs?"""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return False
+    answer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if ctypes.CDLL(None, use_errno=True).fstatfs(fd, answer) != 0:
+        return False
+    return ctypes.c_ulong.from_buffer(answer).value == _TMPFS_MAGIC
 
 
 def explained(error: OSError | ValueError, name: str, path: str) -> DiskError:

@@ -11,12 +11,14 @@ import ctypes
 import errno
 import math
 import operator
+from asyncio import current_task
 from collections.abc import Callable, Generator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ringtape.engine import mail
 from ringtape.engine.gate import POLL, WAIT, Gate
+from ringtape.engine.loop import RingLoop
 from ringtape.engine.mail import AsyncMail, BlockingMail, Message
 from ringtape.engine.requests import (
     FLAG_DATA_ONLY,
@@ -33,12 +35,21 @@ if TYPE_CHECKING:  # loaded when a program first submits: it takes NumPy
     from ringtape.engine.volume import Volume
 
 
+_READ = Kind.READ
+# Reads that are kept to be made once more.
+FREE_MAX = 512
+# After so many requests it is looked at how much has gathered to be told.
+LOOK_EVERY = 64
+
+
 class DiskFace:
     """What both kinds of disk have: `name`, `size` and `block_size` in bytes."""
 
     def __init__(self, gate: Gate, index: int, disk: wire_pb2.WorkerDisk) -> None:
         self._gate = gate
         self._index = index  # among the disks of the run
+        # Reads that have been released, to be made once more.
+        self._free: list[Request] = []
         #: The disk's name in the run.
         self.name = disk.name
         #: Bytes; a multiple of `block_size`.
@@ -49,9 +60,16 @@ class DiskFace:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} of {self.size} bytes>"
 
-    def _read(self, offset: int, length: int) -> Request:
-        offset, length = self._checked(offset, length, REQUEST_BYTES_MAX)
-        return self._issue(Request(Kind.READ, self._index, offset, length))
+    def _new_read(self, offset: int, length: int) -> Request:
+        """A read into memory of the queue's, not yet made."""
+        free = self._free
+        if free:
+            request = free.pop()
+            request.offset, request.length, request.completed = offset, length, False
+        else:
+            request = Request(_READ, self._index, offset, length)
+            request.waiter = self
+        return request
 
     def _read_into(self, offset: int, buffer: Any) -> Request:
         view = _bytes_of(buffer)
@@ -77,6 +95,10 @@ class DiskFace:
         return self._issue(Request(Kind.FSYNC, self._index, 0, 0, FLAG_DATA_ONLY if data_only else 0))
 
     def _issue(self, request: Request, data: memoryview | None = None) -> Request:
+        raise NotImplementedError
+
+    def released(self, request: Request) -> None:
+        """A token let this request through."""
         raise NotImplementedError
 
     def _checked(self, offset: int, length: int, length_max: int) -> tuple[int, int]:
@@ -114,7 +136,7 @@ class DiskFace:
         """Set the request's value from its result and its memory, or return its error."""
         if request.result < 0:
             return request.error(self._gate.request_id(request.sequence), self.name)
-        if request.kind is Kind.READ:
+        if request.kind is _READ:
             if request.target is None:
                 assert request.slot is not None
                 request.value = bytes(request.slot.view[: request.result])
@@ -135,9 +157,30 @@ class AsyncDisk(DiskFace):
     does not take the request back: it is carried out, and nobody is told.
     """
 
+    def __init__(self, gate: Gate, index: int, disk: wire_pb2.WorkerDisk) -> None:
+        super().__init__(gate, index, disk)
+        self._loop: RingLoop | None = None
+
+    def _find_loop(self) -> RingLoop:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, RingLoop)
+        self._loop = loop
+        return loop
+
     async def read(self, offset: int, length: int) -> bytes:
         """Read `length` bytes at `offset`; fewer come back only if the kernel gave fewer."""
-        data: bytes = await self._read(offset, length).future
+        offset, length = self._checked(offset, length, REQUEST_BYTES_MAX)
+        gate = self._gate
+        if get_ident() != gate.owner.thread:
+            gate.owner.refuse()
+        request = self._new_read(offset, length)
+        loop = self._loop or self._find_loop()
+        future = request.future = loop.future_of_request()
+        request.task = current_task(loop)
+        gate.queue.issue_read(request)
+        if not request.sequence % LOOK_EVERY:
+            gate.issued()
+        data: bytes = await future
         return data
 
     async def read_into(self, offset: int, buffer: Any) -> int:
@@ -176,9 +219,9 @@ class AsyncDisk(DiskFace):
         gate = self._gate
         if get_ident() != gate.owner.thread:
             gate.owner.refuse()
-        loop = asyncio.get_running_loop()
-        request.future = loop.create_future()
-        request.task = asyncio.current_task(loop)
+        loop = self._loop or self._find_loop()
+        request.future = loop.future_of_request()
+        request.task = current_task(loop)
         request.waiter = self
         gate.queue.issue(request, data)
         gate.issued()
@@ -187,6 +230,17 @@ class AsyncDisk(DiskFace):
     def released(self, request: Request) -> None:
         """A token let this request through."""
         future = request.future
+        slot, result = request.slot, request.result
+        if request.kind is _READ and request.target is None and result >= 0:
+            if not future.done():
+                assert slot is not None
+                view = slot.view
+                future.set_result(bytes(view if result == len(view) else view[:result]))
+            request.future = request.task = None
+            free = self._free
+            if len(free) < FREE_MAX:
+                free.append(request)
+            return
         if future.done():  # cancelled: nobody waits any more
             return
         error = self._take_value(request)
@@ -201,7 +255,15 @@ class BlockingDisk(DiskFace):
 
     def read(self, offset: int, length: int) -> bytes:
         """Read `length` bytes at `offset`; fewer come back only if the kernel gave fewer."""
-        value = self._read(offset, length).value
+        offset, length = self._checked(offset, length, REQUEST_BYTES_MAX)
+        gate = self._gate
+        if get_ident() != gate.owner.thread:
+            gate.owner.refuse()
+        request = self._new_read(offset, length)
+        gate.queue.issue_read(request)
+        self._wait_for(request)
+        value, request.value = request.value, None
+        self._free.append(request)
         assert isinstance(value, bytes)
         return value
 
@@ -235,13 +297,17 @@ class BlockingDisk(DiskFace):
             gate.owner.refuse()
         request.waiter = self
         gate.queue.issue(request, data)
-        sequence = request.sequence
-        while sequence in gate.queue.outstanding:
+        self._wait_for(request)
+        return request
+
+    def _wait_for(self, request: Request) -> None:
+        gate, sequence = self._gate, request.sequence
+        outstanding = gate.queue.outstanding
+        while sequence in outstanding:
             gate.checkpoint(WAIT)
         error = request.future
         if error is not None:
             raise error
-        return request
 
     def released(self, request: Request) -> None:
         """A token let this request through."""

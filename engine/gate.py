@@ -8,7 +8,7 @@ coordinated gate cannot tell a recording from a replay.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -198,20 +198,17 @@ class CoordinatedGate:
         if queue.columns is not None and queue.columns.completed:
             sequences, count = queue.columns.release(sequences, token.clock_ns)
             self._released += count
-        for sequence in sequences:
-            self._let_through(queue.release(sequence))
+        self._let_through([queue.outstanding[sequence] for sequence in sequences])
         for delivery in token.deliveries:
             self.mail.deliver(delivery)
         if queue.touched:
             wake_volumes(queue)
         self._ids.forget(queue.oldest())
 
-    def _let_through(self, request: Request) -> None:
-        """The program sees what came of a request."""
-        assert request.waiter is not None
-        request.waiter.released(request)
-        self.queue.free(request)
-        self._released += 1
+    def _let_through(self, requests: Collection[Request]) -> None:
+        """The program sees what came of these, in this order."""
+        self.queue.release(requests)
+        self._released += len(requests)
 
     def _reap(self) -> bool:
         """Take what has completed; says whether the link has something."""
@@ -419,11 +416,7 @@ class PlainGate:
         columns = self.queue.columns
         if columns is not None and columns.completed:
             columns.release(None, self.clock.ns)
-        for request in completed:
-            self.queue.release(request.sequence)
-            assert request.waiter is not None
-            request.waiter.released(request)
-            self.queue.free(request)
+        self.queue.release(completed)
         deliveries, self._deliveries = self._deliveries, []
         for delivery in deliveries:
             self.mail.deliver(delivery)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # only where a program submits arrays
 # A report is sent when it has so many requests and completions, or when the last one is so long ago.
 REPORT_ROWS = 2048
 REPORT_NS_MAX = 20_000_000
+# With something to report, a wait is no longer than this.
+WAIT_NS_MAX = 4_000_000
 
 
 class LeasedGate(CoordinatedGate):
@@ -52,7 +54,7 @@ class LeasedGate(CoordinatedGate):
                 queue.submit()
             self._look()
         # Else the wait hands over: one system call does for both.
-        if mode == WAIT and not self._wait(deadline_ns):
+        if mode == WAIT and not self._completed and not self._wait(deadline_ns):
             return False
         self._turn(mode, deadline_ns)
         return True
@@ -64,17 +66,19 @@ class LeasedGate(CoordinatedGate):
         """
         queue, outbox = self.queue, self._outbox
         while not self._ready():
-            now_ns = self._now_ns()
-            if 0 < deadline_ns <= now_ns:
-                return True
             if not queue.active and not deadline_ns:
                 return False
-            if not outbox.empty and (outbox.urgent or now_ns >= self._report_due_ns):
-                self._report()
-            timeout_ns = deadline_ns - now_ns if deadline_ns else None
+            timeout_ns = None
+            if deadline_ns:
+                timeout_ns = deadline_ns - self._now_ns()
+                if timeout_ns <= 0:
+                    return True
             if not outbox.empty:
-                left_ns = self._report_due_ns - now_ns
-                timeout_ns = left_ns if timeout_ns is None else min(timeout_ns, left_ns)
+                if outbox.urgent or self._now_ns() >= self._report_due_ns:
+                    self._report()
+                else:
+                    # Always as long: what is due meanwhile is told when it is over.
+                    timeout_ns = WAIT_NS_MAX if timeout_ns is None else min(timeout_ns, WAIT_NS_MAX)
             queue.wait(timeout_ns)
             self._look()
         return True
@@ -90,7 +94,9 @@ class LeasedGate(CoordinatedGate):
 
     def _look(self) -> None:
         """Take what has completed and what has come."""
-        if self._reap() and self._receive() is not None:
+        completed, linked = self.queue.reap()
+        self._completed += completed
+        if linked and self._receive() is not None:
             raise FramingError("the coordinator answered and was not asked")
 
     def _turn(self, mode: int, deadline_ns: int) -> None:
@@ -100,7 +106,7 @@ class LeasedGate(CoordinatedGate):
         completed, self._completed = self._completed, deque()
         mail, self._mail = self._mail, deque()
         by_columns = self._by_columns()
-        self._outbox.turn(
+        rows = self._outbox.turn(
             now_ns,
             deadline_ns=deadline_ns,
             mode=mode,
@@ -108,16 +114,14 @@ class LeasedGate(CoordinatedGate):
             delivered=len(mail),
         )
         self.clock.set_ns(now_ns)
-        if self._outbox.rows >= REPORT_ROWS or self._outbox.urgent or now_ns >= self._report_due_ns:
+        if rows >= REPORT_ROWS or self._outbox.urgent or now_ns >= self._report_due_ns:
             self._report()
         queue = self.queue
         if by_columns:
             assert queue.columns is not None
             queue.columns.release(None, now_ns)
             self._released += by_columns
-        for request in completed:
-            queue.release(request.sequence)
-            self._let_through(request)
+        self._let_through(completed)
         for delivery in mail:
             self.mail.deliver(delivery)
         if queue.touched:
@@ -129,7 +133,7 @@ class LeasedGate(CoordinatedGate):
 
     def _send(self, batch: wire_pb2.Batch) -> None:
         batch.oldest = self.queue.oldest()
-        self._report_due_ns = self._now_ns() + REPORT_NS_MAX
+        self._report_due_ns = self._now_ns() + REPORT_NS_MAX - WAIT_NS_MAX
         super()._send(batch)
 
     def _reap(self) -> bool:

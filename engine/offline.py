@@ -7,6 +7,7 @@ the token that releases it has come: until then there is nothing to know about i
 from __future__ import annotations
 
 import select
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64_intdigest
@@ -88,6 +89,10 @@ class OfflineQueue:
         if self.watched is not None:
             self.watched.made(request, data)
 
+    def issue_read(self, request: Request) -> None:
+        """As `issue`, of a read into memory of the queue's."""
+        self.issue(request)
+
     def submit(self) -> None:
         """There is no kernel to hand anything to."""
 
@@ -144,15 +149,14 @@ class OfflineQueue:
                 read = data_of(request) if request.kind is Kind.READ and result > 0 else None
                 self.watched.completed(request, read)
 
-    def release(self, sequence: int) -> Request:
-        """A token released this request: the program is about to see it."""
-        request = self.outstanding.pop(sequence)
-        assert request.completed, f"request {sequence} released before it completed"
-        return request
-
-    def free(self, request: Request) -> None:
-        """The program has what it was given."""
-        request.slot = None
+    def release(self, requests: Iterable[Request]) -> None:
+        """A token released these requests, in this order: who waits for them is told."""
+        for request in requests:
+            assert request.completed, f"request {request.sequence} released before it completed"
+            del self.outstanding[request.sequence]
+            assert request.waiter is not None
+            request.waiter.released(request)
+            request.slot = None
 
     def oldest(self) -> int:
         """The sequence number of the oldest request whose id may be asked for, or the next to be made."""

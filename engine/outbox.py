@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from ringtape.engine.requests import Kind, Request
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # only where requests go by columns
 BATCH_ROWS_MAX = 4096
 # Notes carry captured values and log lines; a batch is sent at the latest when they come to this much.
 BATCH_NOTE_BYTES_MAX = 1 << 20
+
+_FSYNC = Kind.FSYNC
 
 assert sys.byteorder == "little", "columns are little-endian and written as the machine has them"
 
@@ -54,12 +57,15 @@ class Outbox:
         self._note_bytes = 0
         #: Is there something among it that other workers may wait for?
         self.urgent = False
-        self._turns = _Turns()
+        # Of each turn: how many requests, notes and completions there were by then, when its requests were handed over
+        # and what the clock read (ns), its deadline (ns), its mode, and how much it released and delivered.
+        self._turns: list[tuple[int, ...]] = []
         self._handed_over_ns: int | None = None
 
     def request(self, request: Request, completed: int) -> None:
         """The program made a request when `completed` of the worker's requests had completed."""
-        self._take_rows()
+        if self._rows is not None:
+            self._take_rows()
         self._kind.append(request.kind)
         self._flags.append(request.flags)
         self._disk.append(request.disk)
@@ -69,7 +75,7 @@ class Outbox:
             self._digest.append(request.digest)
         if self.contents is not None:
             self._request_contents.append(request.contents)
-        if request.kind is Kind.FSYNC:
+        if request.kind is _FSYNC:
             self._fsync_covers.append(completed)
 
     def completion(self, request: Request, digest: int, contents: int = 0) -> None:
@@ -161,25 +167,20 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Is there nothing to tell?"""
-        return not (self._rows or self._kind or self._sequence or self._notes or self._turns.mode)
+        return not (self._rows or self._kind or self._sequence or self._notes or self._turns)
 
-    @property
-    def rows(self) -> int:
-        """How many requests and completions it holds."""
-        return self.made + len(self._sequence)
+    def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> int:
+        """A leased worker released completions on its own: what comes from now on comes after that.
 
-    def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> None:
-        """A leased worker released completions on its own: what comes from now on comes after that."""
+        Returns how many requests and completions there are.
+        """
         handed_over_ns = now_ns if self._handed_over_ns is None else self._handed_over_ns
         self._handed_over_ns = None
-        turns = self._turns
-        turns.add(self.made, len(self._notes), len(self._sequence))
-        turns.requests_ns.append(handed_over_ns)
-        turns.now_ns.append(now_ns)
-        turns.deadline_ns.append(deadline_ns)
-        turns.mode.append(mode)
-        turns.released.append(released)
-        turns.delivered.append(delivered)
+        made, notes, completions = self.made, len(self._notes), len(self._sequence)
+        self._turns.append(
+            (made, notes, completions, handed_over_ns, now_ns, deadline_ns, mode, released, delivered)
+        )
+        return made + completions
 
     @property
     def full(self) -> bool:
@@ -198,8 +199,9 @@ class Outbox:
         """Everything gathered, as a batch of this moment; the outbox is empty afterwards."""
         batch = wire_pb2.Batch()
         self._take_rows()
-        if self._turns.mode:
-            self._turns.take(batch.turns)
+        if self._turns:
+            _fill_turns(batch.turns, self._turns)
+            self._turns.clear()
         if self.contents is not None:
             self.contents.take(batch)
             batch.requests.contents = self._request_contents.tobytes()
@@ -237,51 +239,22 @@ class Outbox:
         return batch
 
 
-class _Turns:
-    """Columns of the turns among it, and how many rows there were before the last of them."""
+def _fill_turns(message: wire_pb2.Turns, turns: list[tuple[int, ...]]) -> None:
+    requests, notes, completions, requests_ns, now_ns, deadline_ns, mode, released, delivered = zip(
+        *turns, strict=True
+    )
+    message.requests, message.notes, message.completions = map(_growth, (requests, notes, completions))
+    message.requests_ns = array("Q", requests_ns).tobytes()
+    message.completions_ns = message.clock_ns = array("Q", now_ns).tobytes()
+    message.deadline_ns = array("Q", deadline_ns).tobytes()
+    message.mode = bytes(mode)
+    message.released = array("I", released).tobytes()
+    message.delivered = array("I", delivered).tobytes()
 
-    def __init__(self) -> None:
-        self._before = (0, 0, 0)
-        self._rows = tuple(array("I") for _ in range(3))  # requests, notes, completions
-        self.requests_ns = array("Q")
-        self.now_ns = array("Q")
-        self.deadline_ns = array("Q")
-        self.mode = bytearray()
-        self.released = array("I")
-        self.delivered = array("I")
 
-    def add(self, *rows: int) -> None:
-        """There were so many requests, notes and completions in the outbox at the turn."""
-        for column, count, before in zip(self._rows, rows, self._before, strict=True):
-            column.append(count - before)
-        self._before = rows  # type: ignore[assignment]
-
-    def take(self, turns: wire_pb2.Turns) -> None:
-        """Put all of them into the message; none is left."""
-        requests, notes, completions = self._rows
-        turns.requests, turns.notes, turns.completions = (
-            requests.tobytes(),
-            notes.tobytes(),
-            completions.tobytes(),
-        )
-        turns.requests_ns = self.requests_ns.tobytes()
-        turns.completions_ns = turns.clock_ns = self.now_ns.tobytes()
-        turns.deadline_ns = self.deadline_ns.tobytes()
-        turns.mode = bytes(self.mode)
-        turns.released = self.released.tobytes()
-        turns.delivered = self.delivered.tobytes()
-        columns = (
-            *self._rows,
-            self.requests_ns,
-            self.now_ns,
-            self.deadline_ns,
-            self.released,
-            self.delivered,
-        )
-        for column in columns:
-            del column[:]
-        self.mode.clear()
-        self._before = (0, 0, 0)
+def _growth(counts: tuple[int, ...]) -> bytes:
+    """By how much each is more than the one before, the first than none: a u32 column."""
+    return array("I", map(sub, counts, (0, *counts))).tobytes()
 
 
 class NoOutbox(Outbox):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import errno
 import mmap
+from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import liburing as uring
 from xxhash import xxh3_64_intdigest
 
-from ringtape.engine.buffers import Buffers, Slot
+from ringtape.engine.buffers import Buffers
 from ringtape.engine.faults import Faults
 from ringtape.engine.outbox import Outbox
 from ringtape.engine.requests import Kind, Request, data_of
@@ -39,6 +40,8 @@ ZERO_PIECE_BYTES = 1 << 20
 # fourth.
 MANY = 16
 
+_READ, _FSYNC = Kind.READ, Kind.FSYNC
+_PIECEWISE = frozenset({Kind.WRITE_ZEROES, Kind.DISCARD})
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.ENOSYS})
 _ZERO_RANGE, _ZERO_WRITES, _DEVICE_DISCARD, _PUNCH_HOLE = range(4)
 
@@ -64,6 +67,7 @@ class RequestQueue:
         self.buffers = buffers
         self.outbox = outbox
         self._digests = digests
+        self._tells = outbox.tells
         self._contents = outbox.contents
         self.shared = list(shared) or [False] * len(block_devices)
         self.ordered = ordered
@@ -137,8 +141,23 @@ class RequestQueue:
         return self._ring.fixed_buffers
 
     def order(self, disk: int) -> DiskOrder[Ordered] | None:
-        """The order of a disk; None where this worker keeps none."""
+        """The order of a disk; None where this worker keeps none. It may lack reads: see `order_with_reads`."""
         return self._orders[disk]
+
+    def order_with_reads(self, disk: int) -> DiskOrder[Ordered] | None:
+        """As `order`, with all single requests that are active there: reads are entered when something is to change."""
+        order = self._orders[disk]
+        if order is not None and self.outstanding:
+            self._enter_reads(disk, order)
+        return order
+
+    def _enter_reads(self, disk: int, order: DiskOrder[Ordered], but: Request | None = None) -> None:
+        if order.changing:
+            return  # then they are there
+        for request in self.outstanding.values():
+            active = request.disk == disk and not request.completed and request is not but
+            if active and request.kind is _READ and request not in order.active:
+                order.add(request)
 
     @property
     def put_columns(self) -> Callable[[Words], None]:
@@ -185,12 +204,42 @@ class RequestQueue:
                 return
             order = self._orders[request.disk]
             if order is not None:
-                if self.columns is not None and self.columns.in_kernel:
-                    self.columns.enter_conflicts(request)
+                columns = self.columns if self.columns is not None and self.columns.in_kernel else None
+                if request.changes or columns is not None:
+                    self._enter_reads(request.disk, order, request)
+                if columns is not None:
+                    columns.enter_conflicts(request)
                 order.add(request)
                 if request.blockers:
                     return
         self._start(request)
+
+    def issue_read(self, request: Request) -> None:
+        """As `issue`, of a read into memory of the queue's; what it does not need is left out."""
+        order = self._orders[request.disk]
+        if (
+            order is None
+            or order.changing
+            or self._detours
+            or self.watched is not None
+            or self.debugger is not None
+            or len(self._in_kernel) >= self.in_kernel_max
+            or (self.columns is not None and self.columns.in_kernel)
+        ):
+            self.issue(request)
+            return
+        sequence = request.sequence = self.made
+        self.made = sequence + 1
+        self.active += 1
+        self.outstanding[sequence] = self._in_kernel[sequence] = request
+        if self._tells:
+            self.outbox.request(request, self.completed)
+        length = request.length
+        slot = request.slot = self.buffers.take(length)
+        if slot.registered and self._ring.fixed_buffers:
+            self._ring.put_read(request, slot.iovec(length))
+        else:
+            self._put(request)
 
     @property
     def unadmitted(self) -> bool:
@@ -330,25 +379,31 @@ class RequestQueue:
             assert self.columns is not None
             for freed in self.columns.complete(taken):
                 self._start(freed)
+        in_kernel, particular = self._in_kernel, self._detours or self.watched is not None
         for sequence, result in pairs:
-            request = self._in_kernel[sequence]
-            if self._detours:
-                if sequence >= OWN_FIRST:
+            request = in_kernel[sequence]
+            if particular or request.kind in _PIECEWISE:
+                if self._detours and sequence >= OWN_FIRST:
                     assert self._undo is not None
-                    del self._in_kernel[sequence]
+                    del in_kernel[sequence]
                     self._undo.was_read(request, result, self)
                     continue
                 if sequence in self._faults.due:
                     result = self._faults.completed(request, result)
-            if request.kind in (Kind.WRITE_ZEROES, Kind.DISCARD) and self._goes_on(request, result):
-                continue
-            del self._in_kernel[sequence]
+                if request.kind in _PIECEWISE and self._goes_on(request, result):
+                    continue
+            del in_kernel[sequence]
             self._complete(request, result)
             finished.append(request)
         while self._answered:
             request, result = self._answered.popleft()
             self._complete(request, result)
             finished.append(request)
+        if finished:
+            self.completed += len(finished)
+            self.active -= len(finished)
+            if self._tells:
+                self._tell(finished)
         while self._backlog and len(self._in_kernel) < self.in_kernel_max:
             self._start(self._backlog.popleft())
         return finished, linked
@@ -370,29 +425,39 @@ class RequestQueue:
         return False
 
     def _complete(self, request: Request, result: int) -> None:
-        if request.kind in (Kind.WRITE_ZEROES, Kind.DISCARD):
-            request.result = min(result, 0)
+        kind = request.kind
+        if kind in _PIECEWISE:
+            result = min(result, 0)
             request.memory = None
-        else:
-            request.result = result
+        request.result = result
         if request.aligned and result < request.length:
             request.blank_rest()
         request.completed = True
-        self.completed += 1
-        self.active -= 1
-        digest = contents = 0
-        read = data_of(request) if request.kind is Kind.READ and result > 0 else None
-        if self._digests and read is not None:
-            digest = xxh3_64_intdigest(read)
-            if self._contents is not None:
-                contents = self._contents.number_of(read)
-        self.outbox.completion(request, digest, contents)
         if self.watched is not None:
-            self.watched.completed(request, read)
+            self.watched.completed(request, data_of(request) if kind is _READ and result > 0 else None)
         order = self._orders[request.disk]
-        if order is not None and request.kind is not Kind.FSYNC:
+        # A read is entered only once something changes the disk.
+        if order is not None and order.active and kind is not _FSYNC and request in order.active:
             for freed in order.remove(request):
                 self._start(freed)  # type: ignore[arg-type]  # what goes by columns waits for nothing
+
+    def _tell(self, finished: list[Request]) -> None:
+        """Tell of completed requests, and of the data that they have read."""
+        outbox = self.outbox
+        if not self._digests and len(finished) > 1:
+            sequences = array("Q", [request.sequence for request in finished])
+            results = array("q", [request.result for request in finished])
+            outbox.completion_columns(sequences.tobytes(), results.tobytes())
+            return
+        for request in finished:
+            digest = contents = 0
+            if self._digests and request.kind is _READ and request.result > 0:
+                read = data_of(request)
+                assert read is not None
+                digest = xxh3_64_intdigest(read)
+                if self._contents is not None:
+                    contents = self._contents.number_of(read)
+            outbox.completion(request, digest, contents)
 
     def give(self, given: wire_pb2.Given) -> None:
         """Data is read from the disk."""
@@ -401,18 +466,17 @@ class RequestQueue:
     def complete(self, token: wire_pb2.Token) -> None:
         """What a token releases has completed in the kernel."""
 
-    def release(self, sequence: int) -> Request:
-        """A token released this request: the program is about to see it."""
-        request = self.outstanding.pop(sequence)
-        assert request.completed, f"request {sequence} released before it completed"
-        return request
-
-    def free(self, request: Request) -> None:
-        """The program has what it was given: the request's memory may be used again."""
-        slot: Slot | None = request.slot
-        if slot is not None:
-            request.slot = None
-            self.buffers.give_back(slot)
+    def release(self, requests: Iterable[Request]) -> None:
+        """A token released these requests, in this order: who waits for them is told."""
+        outstanding, buffers = self.outstanding, self.buffers
+        for request in requests:
+            assert request.completed, f"request {request.sequence} released before it completed"
+            del outstanding[request.sequence]
+            request.waiter.released(request)  # type: ignore[union-attr]  # who made it waits for it
+            slot = request.slot
+            if slot is not None:  # the program has what it was given
+                request.slot = None
+                buffers.give_back(slot)
 
     def oldest(self) -> int:
         """The sequence number of the oldest request whose id may be asked for, or the next to be made."""

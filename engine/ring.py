@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import liburing as uring
 
 from ringtape.engine.buffers import Buffers
+from ringtape.engine.completion_ring import open_completion_ring
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Request
 from ringtape.proto.errors import RingUnavailable
 
@@ -28,6 +29,7 @@ IN_KERNEL_MAX = ENTRIES[0]
 # How long a worker waits for many completions where it could go on with one.
 MANY_WAIT_S_MAX = 0.0005
 LINK_USER_DATA = (1 << 63) - 1
+_get_sqe, _prep_readv_fixed = uring.io_uring_get_sqe, uring.io_uring_prep_readv_fixed
 _POLLIN = 1
 _RWF_DSYNC = 2
 
@@ -47,6 +49,8 @@ class Ring:
         self._ring = uring.Ring()
         self._cqe = uring.Cqe()
         self._short = uring.timespec(MANY_WAIT_S_MAX)
+        # Of the last wait that had a limit.
+        self._limit_ns, self._limit = 1, uring.timespec(1e-9)
         self.flags = self._set_up()
         operations = uring.probe() or {}
         self._file_flag, self._files = self._register_files(files)
@@ -56,6 +60,11 @@ class Ring:
         self._link_fd = -1
         # SQEs put into the ring and not yet handed to the kernel.
         self.unsubmitted = 0
+        # Only with this flag are completions written by this thread alone.
+        self._alone = "DEFER_TASKRUN" in self.flags
+        self._completion_ring = (
+            open_completion_ring(self._ring, self.entries, self._flags) if self._alone else None
+        )
         self._columns: ColumnsRing | None = None
         # Put by columns and not yet taken. While there is none, completions are few and taken one by one.
         self._by_columns = 0
@@ -132,8 +141,7 @@ class Ring:
 
     def open_columns(self) -> ColumnsRing | None:
         """Entries as columns, from now on; None where that cannot be, or where completions are kept back."""
-        # Only with this flag are completions written by this thread alone.
-        if self._columns is None and type(self) is Ring and "DEFER_TASKRUN" in self.flags:
+        if self._columns is None and type(self) is Ring and self._alone:
             from ringtape.engine.columns_ring import open_columns
 
             self._columns = open_columns(self._ring, self.entries, self._flags)
@@ -180,6 +188,18 @@ class Ring:
         sqe.flags = self._file_flag
         sqe.user_data = request.sequence
 
+    def put_read(self, request: Request, iovec: uring.Iovec) -> None:
+        """As `put_transfer`, of a read into registered memory, which is what is asked for most."""
+        ring = self._ring
+        sqe = _get_sqe(ring)
+        if sqe is None:
+            sqe = self._sqe()
+        else:
+            self.unsubmitted += 1
+        _prep_readv_fixed(sqe, self._files[request.disk], iovec, 0, request.offset, 0)
+        sqe.flags = self._file_flag
+        sqe.user_data = request.sequence
+
     def put_fsync(self, request: Request) -> None:
         """Queue an fsync."""
         sqe = self._sqe()
@@ -214,8 +234,10 @@ class Ring:
         if timeout_ns is None:
             self.unsubmitted = 0
             _restarted(uring.io_uring_submit_and_wait, self._ring, 1)
-        else:
-            self._wait_at_most(uring.timespec(max(timeout_ns, 1) / 1e9), 1)
+            return
+        if timeout_ns != self._limit_ns:
+            self._limit_ns, self._limit = timeout_ns, uring.timespec(max(timeout_ns, 1) / 1e9)
+        self._wait_at_most(self._limit, 1)
 
     def wait_for(self, count: int, timeout_ns: int) -> None:
         """As `wait`, for so many completions."""
@@ -240,6 +262,13 @@ class Ring:
         """
         if self._columns is not None and self._by_columns:
             return self._completions_by_columns(self._columns)
+        if self._completion_ring is not None:
+            data, results, flags = self._completion_ring.take()
+            linked = LINK_USER_DATA in data
+            if not linked:
+                return list(zip(data, results, strict=True)), False
+            others = list(zip(data, results, flags, strict=True))
+            return self._without_link(others), True
         ring, cqe = self._ring, self._cqe
         pairs: list[tuple[int, int]] = []
         linked = False
@@ -269,16 +298,18 @@ class Ring:
         self.taken, others = columns.take()
         for completed in self.taken:
             self._by_columns -= len(completed[1])
-        linked = False
+        pairs = self._without_link(others)
+        return pairs, len(pairs) < len(others)
+
+    def _without_link(self, completions: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """Pairs of user data and result; the link is watched anew where the kernel has stopped watching it."""
         pairs: list[tuple[int, int]] = []
-        for data, result, flags in others:
-            if data == LINK_USER_DATA:
-                linked = True
-                if not flags & uring.IORING_CQE_F_MORE:
-                    self.watch_link(self._link_fd)
-            else:
+        for data, result, flags in completions:
+            if data != LINK_USER_DATA:
                 pairs.append((data, result))
-        return pairs, linked
+            elif not flags & uring.IORING_CQE_F_MORE:
+                self.watch_link(self._link_fd)
+        return pairs
 
     def close(self) -> None:
         """Give the ring back to the kernel."""

@@ -42,25 +42,18 @@ class DiskOrder(Generic[R]):
     def __init__(self) -> None:
         # Dictionaries for their order: keys alone, by identity.
         self._active: dict[R, None] = {}
-        self._changing = 0
+        #: Those that were entered and not removed, oldest first.
+        self.active: Collection[R] = self._active.keys()
+        #: How many of them change the disk.
+        self.changing = 0
         self._indexed = False
         self._stretches: dict[int, dict[R, None]] = {}
         self._large: dict[R, None] = {}
 
-    @property
-    def active(self) -> Collection[R]:
-        """Those that were entered and not removed, oldest first."""
-        return self._active.keys()
-
-    @property
-    def changing(self) -> bool:
-        """Does one of them change the disk?"""
-        return self._changing > 0
-
     def add(self, request: R) -> None:
         """Enter a request; afterwards `request.blockers` says how many active ones it waits for."""
         if request.changes:
-            self._changing += 1
+            self.changing += 1
             if not self._indexed:
                 self._indexed = True
                 for other in self._active:
@@ -76,8 +69,8 @@ class DiskOrder(Generic[R]):
         if self._indexed:
             self._leave(request)
             if request.changes:
-                self._changing -= 1
-                if self._changing == 0:
+                self.changing -= 1
+                if self.changing == 0:
                     self._indexed = False
                     self._stretches.clear()
                     self._large.clear()

@@ -8,6 +8,7 @@ import mmap
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtape.engine import disks
+from ringtape.engine.buffers import Buffers
 from ringtape.engine.disks import open_disk, parse_size, probe
+from ringtape.engine.requests import Kind, Request
+from ringtape.engine.ring import Ring
 from ringtape.proto.errors import DiskError
 from tests.engine.loop_devices import loop_device, mounted, needs_loop_devices, run, sparse
 
@@ -332,3 +336,27 @@ def test_a_block_device_with_nothing_in_it_is_refused() -> None:
             assert "is a device without a size" in refusal(f"/dev/loop{number}")
         finally:
             fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="/dev/shm is not there")
+@pytest.mark.parametrize("direct", [True, False])
+def test_reads_of_a_file_in_memory_complete_as_they_are_handed_over(direct: bool) -> None:
+    """Nothing waits on tmpfs, so a read is done when `submit` returns: no thread of the kernel's has it."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.truncate(1 << 20)
+        fd = open_disk(file.name, direct=direct)
+        buffers = Buffers()
+        ring = Ring([fd], buffers)
+        slots = [buffers.take(4096) for _ in range(16)]
+        try:
+            for number, slot in enumerate(slots):
+                request = Request(Kind.READ, 0, number * 4096, 4096)
+                request.sequence = number
+                ring.put_transfer(
+                    request, slot.iovec(4096), registered=True, offset=request.offset, write=False
+                )
+            ring.submit()
+            assert ring.completions()[0] == [(number, 4096) for number in range(16)]
+        finally:
+            ring.close()
+            os.close(fd)

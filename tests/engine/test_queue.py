@@ -32,6 +32,14 @@ BLOCK = 4096
 BLOCKS = 64
 
 
+class _Nobody:
+    def released(self, request: Request) -> None:
+        """Nobody waits."""
+
+
+_NOBODY = _Nobody()
+
+
 class WatchedRing(Ring):
     """Knows what is in the kernel, and that no two of it conflict."""
 
@@ -52,6 +60,10 @@ class WatchedRing(Ring):
     def put_transfer(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.enter(request)
         super().put_transfer(request, *args, **kwargs)
+
+    def put_read(self, request: Request, *args: Any) -> None:
+        self.enter(request)
+        super().put_read(request, *args)
 
     def put_fallocate(self, request: Request, mode: int) -> None:
         self.enter(request)
@@ -119,7 +131,10 @@ class Run:
         moved = request.length if kind in (Kind.READ, Kind.WRITE) else 0
         digest = xxh3_64_intdigest(bytes(self.model[disk][stretch])) if kind is Kind.READ else 0
         self.expected.append((moved, digest))
-        self.queue.issue(request, data)
+        if kind is Kind.READ:
+            self.queue.issue_read(request)
+        else:
+            self.queue.issue(request, data)
 
     def reap(self) -> list[Request]:
         finished, _ = self.queue.reap()
@@ -132,13 +147,16 @@ class Run:
 
 
 @settings(max_examples=60)
-@given(st.lists(REQUESTS | st.none(), max_size=120), st.sampled_from([2, 512]))
+@given(st.lists(REQUESTS | st.none(), max_size=120), st.sampled_from([2, 512]), st.booleans())
 def test_order_of_the_program_decides_the_data(
-    acts: list[tuple[Kind, int, int, int, bool] | None], in_kernel_max: int
+    acts: list[tuple[Kind, int, int, int, bool] | None], in_kernel_max: int, mapped: bool
 ) -> None:
-    """None lets the kernel go on and takes what it has finished."""
+    """None lets the kernel go on and takes what it has finished, through the mapped ring or one by one."""
     with files() as paths, mock.patch("ringtape.engine.queue.IN_KERNEL_MAX", in_kernel_max):
         run = Run(paths)
+        assert run.ring._completion_ring is not None, "this kernel lets it be mapped"
+        if not mapped:
+            run.ring._completion_ring = None
         try:
             finished: list[Request] = []
             for act in acts:
@@ -167,7 +185,8 @@ def test_order_of_the_program_decides_the_data(
                 "told in the order of completion"
             )
             for request in finished:
-                run.queue.free(run.queue.release(request.sequence))
+                request.waiter = _NOBODY
+            run.queue.release(finished)
             assert not run.queue.outstanding
             assert [path.read_bytes() for path in paths] == [bytes(content) for content in run.model]
         finally:
