@@ -44,8 +44,8 @@ class Layout:
             self.workers = np.flatnonzero(is_here).astype(worker.dtype)
             self.run_worker = (is_here.cumsum() - 1)[worker]
         self._worker = worker
-        self._run_of = {number: (table == number).nonzero()[0] for number in range(1, 5)}
-        self._count_of = {number: self._count[runs] for number, runs in self._run_of.items()}
+        self._run_of: dict[int, Rows] = {number: (table == number).nonzero()[0] for number in range(1, 5)}
+        self._count_of: dict[int, Rows] = {number: self._count[runs] for number, runs in self._run_of.items()}
         self._rows = {number: int(np.add.reduce(count)) for number, count in self._count_of.items()}
         # What has been worked out once, by table. Whoever is given an array does not change it.
         self._before: dict[int, Rows] = {}
@@ -71,10 +71,6 @@ class Layout:
             count = self._count_of[table]
             starts[runs] = count.cumsum() - count
         return starts
-
-    def runs(self, table: int) -> Rows:
-        """Which runs are of the table."""
-        return self._run_of[table]
 
     def totals(self, table: int) -> Rows:
         """How many rows of the table each worker has."""
@@ -182,7 +178,8 @@ class Layout:
             start = self.of_worker((made.cumsum() - made).view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
             here = rank < self.of_worker(made.view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
             place = np.where(here, rank + start, np.uint64(len(length)))
-        return expected[place.view(np.int64)]
+        lengths: Values = expected[place.view(np.int64)]
+        return lengths
 
     def of_worker(self, values: Values, table: int) -> Values:
         """The value of each row's worker: one that stands for all rows where there is one worker."""

@@ -43,9 +43,7 @@ class Followed(NamedTuple):
 
     @property
     def first(self) -> list[int]:
-        """A number for each run: of its first row, the worker's sequence number (requests) or the worker's checkpoint
-        (tokens); 0 for other tables.
-        """
+        """Of each run's first row: the worker's sequence number (requests) or checkpoint (tokens); else 0."""
         return _first(self.tables, self.tables.layout, self.before)
 
 
@@ -177,7 +175,9 @@ class Ledger:
         number_of = layout.workers.astype(np.int64)
         worker = np.concatenate((self.waiting_worker, number_of[layout.worker_of(COMPLETIONS)]))
         ids = np.concatenate((self.waiting_ids, completed))
-        by_worker = worker.astype(np.uint16).argsort(kind="stable")  # by digits, since these are short numbers
+        by_worker = worker.astype(np.uint16).argsort(
+            kind="stable"
+        )  # by digits, since these are short numbers
         worker, ids = worker[by_worker], ids[by_worker]
         if not len(tables.mode):
             self.waiting_worker, self.waiting_ids = worker, ids
@@ -209,21 +209,26 @@ class Ledger:
         total = 0
         if len(tables.mode):
             released = tables.released.astype(np.int64)
-            went = released.cumsum()
-            numbers = np.full(len(released), number)
+            went: Rows = released.cumsum()
+            numbers = np.full(len(released), number, dtype=np.int64)
             _check_waits(released, self._waited(layout, numbers) - (went - released), numbers)
             total = int(went[-1])
         left = queue[total:]
         self.waiting_ids = np.concatenate((self.waiting_ids[:start], left, self.waiting_ids[end:]))
         self.waiting_worker = np.concatenate(
-            (self.waiting_worker[:start], np.full(len(left), number), self.waiting_worker[end:])
+            (
+                self.waiting_worker[:start],
+                np.full(len(left), number, dtype=np.int64),
+                self.waiting_worker[end:],
+            )
         )
         return queue[:total]
 
     def _waited(self, layout: Layout, number: Rows) -> Rows:
         """For each token, of the worker with that number: how many of its completions have come and waited so far."""
-        waited = np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
-        return waited + layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS))
+        waited: Rows = layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS))
+        waited += np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
+        return waited
 
 
 def _first(tables: Tables, layout: Layout, before: Before) -> list[int]:
