@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Sequence
 
+from ringtape.coordinator.tape.slices import Requests
 from ringtape.proto import messages_pb2
 from ringtape.proto.order import DiskOrder, Ordered
 
@@ -49,7 +50,7 @@ class Admissions:
         self._entries: list[dict[int, _Entry]] = [{} for _ in range(workers)]
         self._admitted: dict[int, array[int]] = {}
 
-    def requests(self, worker: int, first_sequence: int, columns: messages_pb2.Requests, count: int) -> None:
+    def requests(self, worker: int, first_sequence: int, columns: Requests, count: int) -> None:
         """The worker's requests from that sequence number on have got their ids, the next ones."""
         if not self.any:
             return

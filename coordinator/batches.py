@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtape.coordinator.columns import check_completions, check_requests
 from ringtape.coordinator.errors import ProtocolError
-from ringtape.coordinator.tape.slices import slice_completions, slice_requests
+from ringtape.coordinator.tape.slices import (
+    CompletionColumns,
+    Completions,
+    RequestColumns,
+    Requests,
+    slice_requests,
+)
 from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.framing import MESSAGE_BYTES_MAX
@@ -26,28 +33,33 @@ class RequestRows:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnRows:
+class RecordedRows:
+    """The same of a recording, where columns are taken out of the message once and for all."""
+
+    columns: RequestColumns
+    count: int
+    at_ns: int
+
+
+class TurnRows(NamedTuple):
     """Checkpoints, at least one, at which a leased worker released completions on its own, with all their rows."""
 
     turns: Turns
-    columns: messages_pb2.Requests
-    count: int
-    completions: messages_pb2.Completions
-    completed: int
+    columns: RequestColumns
+    completions: CompletionColumns
 
 
-@dataclass(frozen=True, slots=True)
-class NoteOfTurn:
-    """A note that a leased worker's program made before a checkpoint, and when."""
+class NoteOfTurn(NamedTuple):
+    """A note that a program made, and when."""
 
     note: messages_pb2.Note
     at_ns: int
 
 
 Act = RequestRows | messages_pb2.Note
-ActInTurns = Act | TurnRows | NoteOfTurn
+RecordedAct = RecordedRows | TurnRows | NoteOfTurn
 
-_MODE_MAX = wire_pb2.Checkpoint.MODE_POLL
+_MODES = bytes(range(wire_pb2.Checkpoint.MODE_POLL + 1))
 
 
 class BatchChecker:
@@ -57,68 +69,91 @@ class BatchChecker:
         self._disks = disks
         self._workers = workers
         self._digests = digests
-        self._contents = contents
+        #: Do rows refer to contents?
+        self.contents = contents
 
     def acts(self, batch: wire_pb2.Batch) -> Iterator[Act]:
         """The program's requests and notes, in the order in which it made them; `ProtocolError` if broken."""
-        count = check_requests(
-            batch.requests, disks=self._disks, digests=self._digests, contents=self._contents
-        )
-        if batch.notes:
-            yield from self._acts_between(batch, 0, 0, count)
-        elif count:
-            yield RequestRows(batch.requests, count, batch.requests_ns)
-
-    def _acts_between(self, batch: wire_pb2.Batch, note: int, done: int, count: int) -> Iterator[Act]:
-        """Notes from `note` on, and the requests from `done` to `count` around them."""
+        count = self._requests(batch.requests)
         at_ns = batch.requests_ns
-        for one in batch.notes[note:]:
+        if not batch.notes:
+            if count:
+                yield RequestRows(batch.requests, count, at_ns)
+            return
+        for act in self._acts_between(batch.notes, 0, count):
+            if isinstance(act, messages_pb2.Note):
+                yield act
+            else:
+                yield RequestRows(slice_requests(batch.requests, *act), act[1] - act[0], at_ns)
+
+    def _acts_between(
+        self, notes: Sequence[messages_pb2.Note], done: int, count: int
+    ) -> Iterator[tuple[int, int] | messages_pb2.Note]:
+        """The notes, and the requests from `done` to `count` around them: from where to where."""
+        for one in notes:
             until = self._check_note(one, done, count)
             if until > done:
-                yield RequestRows(slice_requests(batch.requests, done, until), until - done, at_ns)
+                yield done, until
                 done = until
             yield one
         if count > done:
-            yield RequestRows(slice_requests(batch.requests, done, count), count - done, at_ns)
+            yield done, count
 
-    def acts_in_turns(self, batch: wire_pb2.Batch) -> Iterator[ActInTurns]:
-        """As `acts`, of a batch of a leased worker that has turns, with these among them.
+    def recorded_acts(
+        self, batch: wire_pb2.Batch, columns: RequestColumns, completions: CompletionColumns
+    ) -> Iterator[RecordedAct]:
+        """As `acts`, of columns that were counted, with the turns of a leased worker among them.
 
         Their completions are the first of the batch; what is left is behind the last turn.
         """
-        count = check_requests(
-            batch.requests, disks=self._disks, digests=self._digests, contents=self._contents
-        )
-        turns, notes = turns_of(batch.turns)
-        completed = self.completions(batch)
-        if (
-            turns.requests.sum() > count
-            or turns.completions.sum() > completed
-            or notes.sum() > len(batch.notes)
-        ):
-            raise ProtocolError("a batch has turns of more rows than it has")
-        made = turns.requests.cumsum()
-        after = turns.requests  # of each turn, what is left of it behind the notes so far
-        turn = done = came = 0  # what has been given: turns, requests, completions
-        of_turn = np.repeat(np.arange(len(turns)), notes).tolist()
-        for note, until_turn in zip(batch.notes, of_turn, strict=False):
+        count, done = len(columns.kind), 0
+        notes: Sequence[messages_pb2.Note] = batch.notes
+        if batch.HasField("turns"):
+            turns, notes_of_turns = turns_of(batch.turns)
+            if len(turns):
+                made, came, _, _ = turns.totals
+                noted = int(notes_of_turns.sum())
+                if made > count or 8 * came > len(completions.sequence) or noted > len(notes):
+                    raise ProtocolError("a batch has turns of more rows than it has")
+                if noted:
+                    yield from self._acts_in_turns(notes, turns, notes_of_turns, columns, completions)
+                else:
+                    yield TurnRows(turns, columns.between(0, made), completions.between(0, came))
+                notes, done = notes[noted:], made
+        requests_ns = batch.requests_ns
+        for act in self._acts_between(notes, done, count):
+            if isinstance(act, messages_pb2.Note):
+                yield NoteOfTurn(act, requests_ns)
+            else:
+                yield RecordedRows(columns.between(*act), act[1] - act[0], requests_ns)
+
+    def _acts_in_turns(
+        self,
+        notes: Sequence[messages_pb2.Note],
+        turns: Turns,
+        notes_of_turns: npt.NDArray[np.int64],
+        columns: RequestColumns,
+        completions: CompletionColumns,
+    ) -> Iterator[RecordedAct]:
+        """Turns with notes between their requests. What of a turn is in front of a note is given before it."""
+        turn = done = 0  # what has been given
+        made = turns.sums[0].tolist()
+        requests_ns = turns.times[0].tolist()
+        of_turn = np.repeat(np.arange(len(turns)), notes_of_turns).tolist()
+        for note, until_turn in zip(notes, of_turn, strict=False):
             if until_turn > turn:
-                some = turns.between(turn, until_turn)
-                rows = _turn_rows(batch, some, done, came)
-                yield rows
-                turn, done, came = until_turn, done + rows.count, came + rows.completed
-            until = self._check_note(note, done, int(made[turn]))
+                yield _turn_rows(turns, turn, until_turn, columns, done, completions)
+                turn, done = until_turn, made[until_turn - 1]
+            until = self._check_note(note, done, made[turn])
             if until > done:
-                columns = slice_requests(batch.requests, done, until)
-                yield RequestRows(columns, until - done, int(turns.requests_ns[turn]))
-                after[turn] -= until - done
+                yield RecordedRows(columns.between(done, until), until - done, requests_ns[turn])
                 done = until
-            yield NoteOfTurn(note, int(turns.requests_ns[turn]))
-        if turn < len(turns):
-            rows = _turn_rows(batch, turns.between(turn, len(turns)), done, came)
-            yield rows
-            done += rows.count
-        yield from self._acts_between(batch, len(of_turn), done, count)
+            yield NoteOfTurn(note, requests_ns[turn])
+        yield _turn_rows(turns, turn, len(turns), columns, done, completions)
+
+    def counts(self, requests: Requests, completions: Completions) -> tuple[int, int]:
+        """How many requests and completions; `ProtocolError` if broken."""
+        return self._requests(requests), self._completions(completions)
 
     def _check_note(self, note: messages_pb2.Note, done: int, count: int) -> int:
         """How many requests were made before it: `done` at least, `count` at most."""
@@ -137,51 +172,53 @@ class BatchChecker:
 
     def completions(self, batch: wire_pb2.Batch) -> int:
         """The number of completions; `ProtocolError` if broken."""
-        return check_completions(batch.completions, digests=self._digests, contents=self._contents)
+        return self._completions(batch.completions)
+
+    def _requests(self, columns: Requests) -> int:
+        return check_requests(columns, disks=self._disks, digests=self._digests, contents=self.contents)
+
+    def _completions(self, columns: Completions) -> int:
+        return check_completions(columns, digests=self._digests, contents=self.contents)
 
 
 def turns_of(message: wire_pb2.Turns) -> tuple[Turns, npt.NDArray[np.int64]]:
-    """The turns, and how many notes each has; `ProtocolError` if the columns do not hold together.
-
-    The counts are copies and may be changed.
-    """
-    count = len(message.mode)
-    narrow = (message.requests, message.notes, message.completions, message.released, message.delivered)
+    """The turns, and how many notes each has; `ProtocolError` if the columns do not hold together."""
+    mode = message.mode
+    count = len(mode)
+    narrow = (message.requests, message.completions, message.released, message.delivered, message.notes)
     wide = (message.requests_ns, message.completions_ns, message.clock_ns, message.deadline_ns)
     if any(len(one) != 4 * count for one in narrow) or any(len(one) != 8 * count for one in wide):
         raise ProtocolError(f"a batch of {count} turns has columns of other lengths")
-    mode = np.frombuffer(message.mode, np.uint8)
-    if count and mode.max() > _MODE_MAX:
-        raise ProtocolError(f"a batch has a turn at a checkpoint of the unknown mode {mode.max()}")
-    requests, notes, completions, released, delivered = (
-        np.frombuffer(one, "<u4").astype(np.int64) for one in narrow
-    )
-    requests_ns, completions_ns, clock_ns, deadline_ns = (np.frombuffer(one, "<u8") for one in wide)
+    if mode.translate(None, _MODES):
+        raise ProtocolError(f"a batch has a turn at a checkpoint of the unknown mode {max(mode)}")
+    counts = np.frombuffer(b"".join(narrow), "<u4").reshape(5, count).astype(np.int64)
+    times = np.frombuffer(b"".join(wide), "<u8").reshape(4, count)
+    clock_ns = times[2]
     if (clock_ns[1:] < clock_ns[:-1]).any():
         raise ProtocolError("a batch has turns whose clock goes back")
-    turns = Turns(
-        requests=requests,
-        completions=completions,
-        requests_ns=requests_ns,
-        completions_ns=completions_ns,
-        clock_ns=clock_ns,
-        deadline_ns=deadline_ns,
-        mode=mode,
-        released=released,
-        delivered=delivered,
-    )
-    return turns, notes
+    sums = counts[:4].cumsum(axis=1)
+    return Turns(counts[:4], sums, times, np.frombuffer(mode, np.uint8)), counts[4]
 
 
-def _turn_rows(batch: wire_pb2.Batch, turns: Turns, request: int, completion: int) -> TurnRows:
-    """The turns with their rows of the batch, which begin there."""
-    count, completed = int(turns.requests.sum()), int(turns.completions.sum())
+def _turn_rows(
+    turns: Turns,
+    start: int,
+    stop: int,
+    columns: RequestColumns,
+    done: int,
+    completions: CompletionColumns,
+) -> TurnRows:
+    """The turns with their rows, of which so many requests have been given before."""
+    some = turns.between(start, stop)
+    before = turns.sums[:, start - 1].tolist() if start else [0, 0]
+    made, came = some.totals[:2]
+    given = done - before[0]
+    if given:
+        some = some.without_requests(given)
     return TurnRows(
-        turns,
-        slice_requests(batch.requests, request, request + count),
-        count,
-        slice_completions(batch.completions, completion, completion + completed),
-        completed,
+        some,
+        columns.between(done, before[0] + made),
+        completions.between(before[1], before[1] + came),
     )
 
 

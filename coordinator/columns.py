@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ringtape.coordinator.errors import ProtocolError
+from ringtape.coordinator.tape.slices import Completions, Requests
 from ringtape.proto import messages_pb2
 
 KIND_FSYNC = messages_pb2.KIND_FSYNC
@@ -14,9 +15,7 @@ _OCTETS = bytes(range(256))
 _KINDS = _OCTETS[1 : KIND_MAX + 1]
 
 
-def check_requests(
-    columns: messages_pb2.Requests, *, disks: int, digests: bool, contents: bool = False
-) -> int:
+def check_requests(columns: Requests, *, disks: int, digests: bool, contents: bool = False) -> int:
     """The number of rows, or `ProtocolError` if the columns do not hold together."""
     kind = columns.kind
     count = len(kind)
@@ -46,7 +45,7 @@ def _disks_known(column: bytes, disks: int) -> bool:
     return not column or int(np.frombuffer(column, _U16).max()) < disks
 
 
-def check_completions(columns: messages_pb2.Completions, *, digests: bool, contents: bool = False) -> int:
+def check_completions(columns: Completions, *, digests: bool, contents: bool = False) -> int:
     """The number of rows, or `ProtocolError` if the columns do not hold together."""
     count, rest = divmod(len(columns.sequence), 8)
     agree = (

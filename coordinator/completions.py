@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ringtape.proto import messages_pb2
+from ringtape.coordinator.tape.slices import CompletionColumns, Completions, completion_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +24,41 @@ class Released:
 
 
 class CompletionQueue:
-    """Columns in, released columns out; no object a row."""
+    """Columns in, released columns out; no object a row.
+
+    What comes into an empty queue and is released as a whole, as nearly always, is never copied.
+    """
 
     def __init__(self) -> None:
+        self._whole: CompletionColumns | None = None  # all of it, as it came; then the others are empty
         self._sequences = bytearray()
         self._results = bytearray()
         self._digests = bytearray()
         self._contents = bytearray()
 
     def __len__(self) -> int:
-        return len(self._sequences) // 8
+        whole = self._whole
+        return len(self._sequences if whole is None else whole.sequence) // 8
 
-    def add(self, columns: messages_pb2.Completions) -> None:
+    def add(self, columns: Completions) -> None:
         """Queue completions in the order they came."""
-        self._sequences += columns.sequence
-        self._results += columns.result
-        self._digests += columns.digest
-        self._contents += columns.contents
+        columns = completion_columns(columns)
+        if self._whole is None and not self._sequences:
+            self._whole = columns
+            return
+        for column, more in zip(self._columns(), columns, strict=True):
+            column += more
 
     def sequences(self) -> npt.NDArray[np.uint64]:
         """The queued sequence numbers, oldest first; a copy."""
-        return np.frombuffer(bytes(self._sequences), "<u8")
+        return np.frombuffer(bytes(self._columns()[0]), "<u8")
 
     def first(self, count: int) -> Released:
         """The `count` oldest, left in the queue."""
-        end = 8 * count
-        columns = self._columns()
-        if end == len(self._sequences):
-            sequences, results, digests, contents = map(bytes, columns)
-        else:
-            sequences, results, digests, contents = (_start(column, end) for column in columns)
+        whole = self._whole
+        if whole is not None and len(whole.sequence) == 8 * count:
+            return Released(count, *whole, None)
+        sequences, results, digests, contents = (_start(column, 8 * count) for column in self._columns())
         return Released(count, sequences, results, digests, contents, None)
 
     def chosen(self, order: Sequence[int]) -> Released:
@@ -67,6 +72,10 @@ class CompletionQueue:
 
     def take(self, released: Released) -> None:
         """Remove what `first` or `chosen` showed."""
+        whole = self._whole
+        if whole is not None and released.order is None and len(whole.sequence) == 8 * released.count:
+            self._whole = None
+            return
         if released.order is None:
             end = 8 * released.count
             for column in self._columns():
@@ -77,6 +86,9 @@ class CompletionQueue:
                 del column[8 * place : 8 * place + 8]
 
     def _columns(self) -> tuple[bytearray, bytearray, bytearray, bytearray]:
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            self._sequences, self._results, self._digests, self._contents = map(bytearray, whole)
         return self._sequences, self._results, self._digests, self._contents
 
 

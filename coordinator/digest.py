@@ -15,6 +15,7 @@ import numpy as np
 import xxhash
 
 from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
+from ringtape.coordinator.tape.slices import Completions, Requests, request_columns
 from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2
 
@@ -32,7 +33,7 @@ class RunDigest:
     def __init__(self, workers: int) -> None:
         self._workers = tuple(_WorkerDigest() for _ in range(workers))
 
-    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+    def requests(self, worker: int, columns: Requests, count: int, first_id: int) -> None:
         """Requests with ids from `first_id` on. `fsync_covers` is left out: it follows the hardware."""
         self._workers[worker].requests(columns, count, first_id)
 
@@ -61,7 +62,7 @@ class RunDigest:
         worker: int,
         checkpoint: int,
         turns: Turns,
-        columns: messages_pb2.Requests,
+        columns: Requests,
         first_id: int,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
@@ -98,14 +99,15 @@ class _WorkerDigest:
         self._note_count = 0
         self._released_count = 0
 
-    def requests(self, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+    def requests(self, columns: Requests, count: int, first_id: int) -> None:
         kinds, flags, disks, offsets, lengths, digests, ids = self._requests
-        kinds.update(columns.kind)
-        flags.update(columns.flags)
-        disks.update(columns.disk)
-        offsets.update(columns.offset)
-        lengths.update(columns.length)
-        digests.update(columns.digest)
+        kind, flag, disk, offset, length, digest, _, _ = request_columns(columns)
+        kinds.update(kind)
+        flags.update(flag)
+        disks.update(disk)
+        offsets.update(offset)
+        lengths.update(length)
+        digests.update(digest)
         if count == 1:
             ids.update(first_id.to_bytes(8, "little"))
         elif count < _SMALL:
@@ -135,29 +137,32 @@ class _WorkerDigest:
         self,
         checkpoint: int,
         turns: Turns,
-        columns: messages_pb2.Requests,
+        columns: Requests,
         first_id: int,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
-        made = turns.requests.cumsum()
-        rows = np.empty((len(turns), 5), dtype="<u8")  # as `_TOKEN` packs them
-        rows[:, 0] = np.arange(checkpoint, checkpoint + len(turns))
-        rows[:, 1] = turns.clock_ns
-        rows[:, 2] = made + self._request_count
+        count = len(turns)
+        made, _, went, delivered = turns.totals
+        rows = np.empty((count, 5), dtype="<u8")  # as `_TOKEN` packs them
+        rows[:, 0] = np.arange(checkpoint, checkpoint + count)
+        rows[:, 1] = turns.times[2]
+        np.add(turns.sums[0], self._request_count, out=rows[:, 2], casting="unsafe")
         rows[:, 3] = self._note_count
-        rows[:, 4] = turns.released
-        self._tokens.update(rows.tobytes())
-        if made[-1]:
-            self.requests(columns, int(made[-1]), first_id)
-        for hashed, column in zip(self._released, released, strict=True):
-            hashed.update(column)
-        some = np.flatnonzero(turns.delivered)
-        if len(some):
+        rows[:, 4] = turns.counts[2]
+        self._tokens.update(rows.data)
+        if made:
+            self.requests(columns, made, first_id)
+        sequence, result, digest = self._released
+        sequence.update(released[0])
+        result.update(released[1])
+        digest.update(released[2])
+        if delivered:
             self._any_delivered = True
-            pairs = np.stack((some + (self._token_count + 1), turns.delivered[some]), axis=1)
+            some = turns.counts[3].nonzero()[0]
+            pairs = np.stack((some + (self._token_count + 1), turns.counts[3][some]), axis=1)
             self._delivered.update(pairs.astype("<u8").tobytes())
-        self._token_count += len(turns)
-        self._released_count += int(turns.released.sum())
+        self._token_count += count
+        self._released_count += went
 
     def delivered(self, count: int) -> None:
         self._any_delivered = True
@@ -229,7 +234,7 @@ class _Queue:
     def __init__(self) -> None:
         self._columns = (bytearray(), bytearray(), bytearray())
 
-    def add(self, columns: messages_pb2.Completions) -> None:
+    def add(self, columns: Completions) -> None:
         for column, part in zip(
             self._columns, (columns.sequence, columns.result, columns.digest), strict=True
         ):

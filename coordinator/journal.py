@@ -8,6 +8,7 @@ from __future__ import annotations
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.digest import RunDigest
 from ringtape.coordinator.tape.sink import TapeSink
+from ringtape.coordinator.tape.slices import Completions, Requests
 from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
@@ -29,12 +30,12 @@ class Journal:
         """The number that the next token gets."""
         return self.tape.token_count + 1
 
-    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+    def requests(self, worker: int, columns: Requests, count: int, at_ns: int) -> None:
         """A worker's program made requests; they get the next ids."""
         self._digest.requests(worker, columns, count, self.next_id)
         self.tape.requests(worker, columns, count, at_ns)
 
-    def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+    def completions(self, worker: int, columns: Completions, count: int, at_ns: int) -> None:
         """The kernel finished requests of a worker; in no digest, since a replay may see them in another order."""
         self.tape.completions(worker, columns, count, at_ns)
 
@@ -62,8 +63,8 @@ class Journal:
         checkpoint: int,
         turns: Turns,
         *,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
+        requests: Requests,
+        completions: Completions,
         released: Released,
     ) -> None:
         """A worker released on its own, at checkpoints from `checkpoint` on; the columns are of all turns."""

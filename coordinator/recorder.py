@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ringtape.coordinator.admission import Admissions
-from ringtape.coordinator.batches import BatchChecker, NoteOfTurn, RequestRows, TurnRows, add_ids
+from ringtape.coordinator.batches import BatchChecker, RecordedRows, TurnRows, add_ids
 from ringtape.coordinator.completions import CompletionQueue, Released, order_of_places
 from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
@@ -15,7 +15,12 @@ from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
 from ringtape.coordinator.policy import ReleasePolicy
 from ringtape.coordinator.post import Post
-from ringtape.coordinator.tape.slices import slice_completions
+from ringtape.coordinator.tape.slices import (
+    CompletionColumns,
+    RequestColumns,
+    completion_columns,
+    request_columns,
+)
 from ringtape.proto import messages_pb2, wire_pb2
 from ringtape.proto.errors import RingtapeError
 
@@ -90,28 +95,15 @@ class Recorder:
         state = self._workers[worker]
         if state.finished or (state.waits is not None and batch.WhichOneof("waits") is not None):
             raise ProtocolError(f"worker {worker} went on without a token")
-        self._contents.take(worker, batch)
+        if self._checker.contents or batch.HasField("contents"):
+            self._contents.take(worker, batch)
         if state.leased:
             while state.ids and state.ids[0].first_sequence + state.ids[0].count <= state.oldest:
                 state.ids.popleft()
             state.oldest = batch.oldest
-        brought: list[int] = []  # workers that have got something to wake them
-        came = 0  # completions of turns
-        checker = self._checker
-        for act in checker.acts_in_turns(batch) if batch.HasField("turns") else checker.acts(batch):
-            if isinstance(act, RequestRows):
-                self._requests(worker, state, act.columns, act.count)
-                self._journal.requests(worker, act.columns, act.count, act.at_ns)
-            elif isinstance(act, TurnRows):
-                self._turns(worker, state, act)
-                came += act.completed
-            elif isinstance(act, NoteOfTurn):
-                brought += self._note(worker, act.note, act.at_ns)
-            else:
-                brought += self._note(worker, act, batch.requests_ns or self._now_ns())
-        count = checker.completions(batch) - came
+        brought, completed = self._acts(worker, state, batch)
+        completions, count = completed
         if count:
-            completions = slice_completions(batch.completions, came, None)
             self._journal.completions(worker, completions, count, batch.completions_ns)
             self._completed(worker, state, completions, count)
         for admitted, sequences in self._admissions.take():
@@ -126,7 +118,31 @@ class Recorder:
         if state.finished or state.waits is not None:
             self._wake_one_if_all_are_stuck()
 
-    def _requests(self, worker: int, state: _Recorded, columns: messages_pb2.Requests, count: int) -> None:
+    def _acts(
+        self, worker: int, state: _Recorded, batch: wire_pb2.Batch
+    ) -> tuple[list[int], tuple[CompletionColumns, int]]:
+        """Take what the program did, with its turns: whom it brings something, and the completions behind them."""
+        checker = self._checker
+        columns, completions = request_columns(batch.requests), completion_columns(batch.completions)
+        count, completed = checker.counts(columns, completions)
+        if not batch.HasField("turns") and not batch.notes:  # nearly always, without a lease
+            if count:
+                self._requests(worker, state, columns, count)
+                self._journal.requests(worker, columns, count, batch.requests_ns)
+            return [], (completions, completed)
+        brought: list[int] = []  # workers that have got something to wake them
+        came = 0  # completions of turns
+        for act in checker.recorded_acts(batch, columns, completions):
+            if isinstance(act, RecordedRows):
+                self._requests(worker, state, act.columns, act.count)
+                self._journal.requests(worker, act.columns, act.count, act.at_ns)
+            elif isinstance(act, TurnRows):
+                came += self._turns(worker, state, act)
+            else:
+                brought += self._note(worker, act.note, act.at_ns or self._now_ns())
+        return brought, (completions.between(came, completed), completed - came)
+
+    def _requests(self, worker: int, state: _Recorded, columns: RequestColumns, count: int) -> None:
         """They get the next ids, which the journal has not counted yet."""
         add_ids(
             state.ids if state.leased else state.next_token.token.ids,
@@ -137,39 +153,42 @@ class Recorder:
         self._admissions.requests(worker, state.made, columns, count)
         state.made += count
 
-    def _completed(
-        self, worker: int, state: _Recorded, columns: messages_pb2.Completions, count: int
-    ) -> None:
+    def _completed(self, worker: int, state: _Recorded, columns: CompletionColumns, count: int) -> None:
         state.queue.add(columns)
         state.completed += count
         self._admissions.completed(worker, columns.sequence)
 
-    def _turns(self, worker: int, state: _Recorded, rows: TurnRows) -> None:
-        """A leased worker has released completions on its own: all at once what would be turn by turn."""
-        turns, queue = rows.turns, state.queue
-        went = turns.released.cumsum()
-        short = went > turns.completions.cumsum() + len(queue)
-        delivered = int(turns.delivered.sum())
-        if not state.leased or short.any() or delivered > state.on_their_way:
+    def _turns(self, worker: int, state: _Recorded, rows: TurnRows) -> int:
+        """A leased worker has released completions on its own: all at once what would be turn by turn.
+
+        Returns how many completions came.
+        """
+        turns, columns, completions = rows
+        queue, (made, came, went, delivered) = state.queue, turns.totals
+        short = (turns.sums[2] > turns.sums[1] + len(queue)).any()
+        if not state.leased or short or delivered > state.on_their_way:
             raise ProtocolError(f"worker {worker} released what it did not have")
-        if int(turns.clock_ns[0]) < state.clock_ns:
+        clock_ns = turns.times[2]
+        if int(clock_ns[0]) < state.clock_ns:
             raise ProtocolError(f"worker {worker} has turned its clock back")
-        state.clock_ns = int(turns.clock_ns[-1])
+        state.clock_ns = int(clock_ns[-1])
         state.on_their_way -= delivered
-        if rows.count:
-            self._requests(worker, state, rows.columns, rows.count)
-        self._completed(worker, state, rows.completions, rows.completed)
-        released = queue.first(int(went[-1]))
+        if made:
+            self._requests(worker, state, columns, made)
+        if came:
+            self._completed(worker, state, completions, came)
+        released = queue.first(went)
         queue.take(released)
         self._journal.turns(
             worker,
             state.checkpoints + 1,
             turns,
-            requests=rows.columns,
-            completions=rows.completions,
+            requests=columns,
+            completions=completions,
             released=released,
         )
         state.checkpoints += len(turns)
+        return came
 
     def _send_mail(self, worker: int, state: _Recorded) -> None:
         """To a worker that does not ask: it takes its messages at its next checkpoint."""

@@ -30,7 +30,7 @@ _SMALL = 64  # bytes; below, zstd's own header takes more than it gains
 _PART = struct.Struct("<I")
 _U64 = np.dtype("<u8")
 _of_thread = threading.local()
-_ONE, _WORD = np.uint64(1), np.uint64(63)
+_ONE, _WORD, _WORD_BITS = np.uint64(1), np.uint64(63), np.uint64(6)
 
 
 class Encoding(enum.IntEnum):
@@ -61,8 +61,8 @@ class ColumnPacker:
         """The column; nothing where it has no rows or they are all 0."""
         if not len(values):
             return b""
-        highest = int(values.max())
-        if highest == int(values.min()):
+        highest = int(np.maximum.reduce(values))
+        if highest == int(np.minimum.reduce(values)):
             size = (highest.bit_length() + 7) // 8
             return bytes((Encoding.CONSTANT,)) + highest.to_bytes(size, "little") if highest else b""
         common = int(np.bitwise_or.reduce(values))
@@ -205,18 +205,22 @@ def _places(sizes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def _join_bits(values: Values, sizes: NDArray[np.uint8]) -> bytes:
-    bits, starts, total = _places(sizes)
-    some = bits > 0
-    bits, starts = bits[some].astype(np.uint64), starts[some].astype(np.uint64)
-    low = values[some] & ((_ONE << bits) - _ONE)
-    words = np.zeros(total // 64 + 2, dtype=_U64)
-    if len(low):
-        word, within = (starts >> np.uint64(6)).astype(np.int64), starts & _WORD
-        firsts = np.flatnonzero(np.diff(word, prepend=-1))
-        words[word[firsts]] = np.bitwise_or.reduceat(low << within, firsts)
-        # What does not fit goes to the word after; in two shifts, since a shift by 64 is none.
-        words[word[firsts] + 1] |= np.bitwise_or.reduceat((low >> _ONE) >> (_WORD - within), firsts)
-    return words.tobytes()[: (total + 7) // 8]
+    some = sizes > 0
+    bits = (sizes - some).astype(np.uint64)
+    ends = bits.cumsum()
+    starts = ends - bits
+    word, within = starts >> _WORD_BITS, starts & _WORD
+    low = (some.astype(np.uint64) << bits) ^ values
+    # The sums of what begins in each word: no two have a bit in common. The last may go on in the word after.
+    lasts = np.append((word[1:] != word[:-1]).nonzero()[0], len(word) - 1)
+    sums = (low << within).cumsum()[lasts]
+    sums[1:] -= sums[:-1].copy()
+    words = np.zeros(int(ends[-1]) // 64 + 2, dtype=_U64)
+    place = word[lasts].view(np.int64)
+    words[place] = sums
+    # In two shifts, since a shift by 64 is none.
+    words[place + 1] |= (low[lasts] >> _ONE) >> (_WORD - within[lasts])
+    return words.tobytes()[: (int(ends[-1]) + 7) // 8]
 
 
 def _split_bits(name: str, data: bytes, sizes: NDArray[np.uint8]) -> Values:

@@ -8,10 +8,20 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ringtape.coordinator.tape.turns import Turns
+from ringtape.coordinator.tape.slices import (
+    CompletionColumns,
+    Completions,
+    RequestColumns,
+    Requests,
+    completion_columns,
+    request_columns,
+)
+from ringtape.coordinator.tape.turns import Turns, joined
 from ringtape.proto import messages_pb2, tape_pb2
 
 assert sys.byteorder == "little", "columns are little-endian and written as the machine has them"
@@ -24,9 +34,12 @@ _PLACE_BYTES = 4
 _COUNT_BYTES = 4
 _REQUEST_BYTES_MAX = 1 + 1 + 2 + 8 + 8 + 8 + 8 + 8  # of a row with all columns
 _COMPLETION_BYTES_MAX = 8 + 8 + 8 + 8
-_TABLES_OF_TURN = np.array(
-    (tape_pb2.TABLE_REQUESTS, tape_pb2.TABLE_COMPLETIONS, tape_pb2.TABLE_TOKENS), dtype=np.uint8
-)
+_TURN_BYTES = _TOKEN_BYTES + 3 * _RUN_BYTES
+_REQUESTS, _COMPLETIONS = tape_pb2.TABLE_REQUESTS, tape_pb2.TABLE_COMPLETIONS
+_TOKENS, _NOTES = tape_pb2.TABLE_TOKENS, tape_pb2.TABLE_NOTES
+_TABLES_OF_TURN = np.array((_REQUESTS, _COMPLETIONS, _TOKENS), dtype=np.uint8)
+_TIME_OF = {_REQUESTS: 0, _COMPLETIONS: 1, _TOKENS: 2}  # of a turn's runs: which of its times
+_FSYNC = messages_pb2.KIND_FSYNC
 
 
 class BlockBuilder:
@@ -43,14 +56,23 @@ class BlockBuilder:
         self._released = 0  # by all tokens: how many places `_order` would hold
         self._order: bytearray | None = None  # None while every place is 0
         self._block = tape_pb2.Block(first_id=first_id, first_token=first_token)
+        self._after_turns = False
+        self._last = (
+            0,
+            0,
+            0,
+        )  # table, worker and time of the last run; only means something where there are rows
         self._run_table = bytearray()
         self._run_worker = array("H")
         self._run_count = array("I")
         self._run_ns = array("Q")
         # The columns of each call, in the order of their fields. Joined when the block is finished: a call costs one
         # append, not one for each column.
-        self._requests: list[tuple[bytes, ...]] = []
-        self._completions: list[tuple[bytes, ...]] = []
+        self._requests: list[RequestColumns] = []
+        self._completions: list[CompletionColumns] = []
+        # Turns likewise: their worker, and how many runs and tokens were appended by themselves before them.
+        self._turns: list[Turns] = []
+        self._turns_of: list[tuple[int, int, int]] = []
         self._clock_ns = array("Q")
         self._deadline_ns = array("Q")
         self._mode = bytearray()
@@ -67,43 +89,40 @@ class BlockBuilder:
             return _TOKEN_BYTES + _PLACE_BYTES * released
         return _TOKEN_BYTES + (_PLACE_BYTES * (self._released + released) if ordered else 0)
 
-    def add_requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+    def add_requests(self, worker: int, columns: Requests, count: int, at_ns: int) -> None:
         """Appends `count` rows."""
-        self._keep_requests(columns, count)
-        self._run(tape_pb2.TABLE_REQUESTS, worker, count, at_ns)
+        self._keep_requests(request_columns(columns), count)
+        self._run(_REQUESTS, worker, count, at_ns)
 
-    def _keep_requests(self, columns: messages_pb2.Requests, count: int) -> None:
-        kind, flags, disk = columns.kind, columns.flags, columns.disk
-        offset, length, digest, covers = columns.offset, columns.length, columns.digest, columns.fsync_covers
-        contents = columns.contents
+    def _keep_requests(self, columns: RequestColumns, count: int) -> None:
+        kind, flags, disk, offset, length, digest, covers, contents = columns
         wide = 8 * count
         assert (
             len(kind) == len(flags) == count
             and len(disk) == 2 * count
             and len(offset) == len(length) == wide
             and len(digest) == (wide if self._digests else 0)
-            and len(covers) == 8 * kind.count(messages_pb2.KIND_FSYNC)
+            and len(covers) == 8 * kind.count(_FSYNC)
             and len(contents) == (wide if self._contents else 0)
         ), f"columns of other lengths than {count} requests have"
-        self._requests.append((kind, flags, disk, offset, length, digest, covers, contents))
+        self._requests.append(columns)
         self.raw_bytes += 4 * count + 2 * wide + len(digest) + len(covers) + len(contents)
         self.requests += count
 
-    def add_completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+    def add_completions(self, worker: int, columns: Completions, count: int, at_ns: int) -> None:
         """Appends `count` rows."""
-        self._keep_completions(columns, count)
-        self._run(tape_pb2.TABLE_COMPLETIONS, worker, count, at_ns)
+        self._keep_completions(completion_columns(columns), count)
+        self._run(_COMPLETIONS, worker, count, at_ns)
 
-    def _keep_completions(self, columns: messages_pb2.Completions, count: int) -> None:
-        sequence, result, digest = columns.sequence, columns.result, columns.digest
-        contents = columns.contents
+    def _keep_completions(self, columns: CompletionColumns, count: int) -> None:
+        sequence, result, digest, contents = columns
         wide = 8 * count
         assert (
             len(sequence) == len(result) == wide
             and len(digest) == (wide if self._digests else 0)
             and len(contents) == (wide if self._contents else 0)
         ), f"columns of other lengths than {count} completions have"
-        self._completions.append((sequence, result, digest, contents))
+        self._completions.append(columns)
         self.raw_bytes += 2 * wide + len(digest) + len(contents)
 
     def add_token(
@@ -137,69 +156,57 @@ class BlockBuilder:
             self.raw_bytes += _PLACE_BYTES * released
         self._released += released
         self.raw_bytes += _TOKEN_BYTES
-        self._run(tape_pb2.TABLE_TOKENS, worker, 1, at_ns)
+        self._run(_TOKENS, worker, 1, at_ns)
         self.tokens += 1
 
     def turns_that_fit(self, turns: Turns, *, rows_max: int, bytes_max: int) -> int:
         """How many of these, the first, certainly leave the block with fewer rows and bytes than these."""
-        rows = self.rows + (turns.requests + turns.completions + 1).cumsum()
-        bytes_ = turns.requests * _REQUEST_BYTES_MAX + turns.completions * _COMPLETION_BYTES_MAX
-        bytes_ += _TOKEN_BYTES + 3 * _RUN_BYTES
+        count = len(turns)
+        requests, completions, released, _ = turns.totals
+        bytes_ = requests * _REQUEST_BYTES_MAX + completions * _COMPLETION_BYTES_MAX
+        bytes_ += count * _TURN_BYTES + _PLACE_BYTES * released
+        if self.rows + requests + completions + count < rows_max and self.raw_bytes + bytes_ < bytes_max:
+            return count
+        made, came, went, _ = turns.sums
+        numbers = np.arange(1, count + 1)
+        sums = made * _REQUEST_BYTES_MAX + came * _COMPLETION_BYTES_MAX + numbers * _TURN_BYTES
         if self._order is not None:
-            bytes_ += _PLACE_BYTES * turns.released
-        return int(np.count_nonzero((rows < rows_max) & (self.raw_bytes + bytes_.cumsum() < bytes_max)))
+            sums += _PLACE_BYTES * went
+        fit = (self.rows + made + came + numbers < rows_max) & (self.raw_bytes + sums < bytes_max)
+        return int(np.count_nonzero(fit))
 
     def add_turns(
-        self,
-        worker: int,
-        turns: Turns,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
+        self, worker: int, turns: Turns, requests: RequestColumns, completions: CompletionColumns
     ) -> None:
         """Appends turns, at least one, and all their rows: what `add_requests` and the others would, one by one."""
-        self._keep_requests(requests, int(turns.requests.sum()))
-        self._keep_completions(completions, int(turns.completions.sum()))
-        count, released = len(turns), int(turns.released.sum())
-        if self._delivered is None and turns.delivered.any():
+        count = len(turns)
+        made, came, released, delivered = turns.totals
+        if made:
+            self._keep_requests(requests, made)
+        if came:
+            self._keep_completions(completions, came)
+        if delivered and self._delivered is None:
             self._delivered = bytearray(_COUNT_BYTES * self.tokens)
         if self._delivered is not None:
-            self._delivered += turns.delivered.astype("<u4").tobytes()
-        self._clock_ns.frombytes(turns.clock_ns.tobytes())
-        self._deadline_ns.frombytes(turns.deadline_ns.tobytes())
-        self._mode += turns.mode.tobytes()
-        self._released_by.frombytes(turns.released.astype("<u4").tobytes())
+            self._delivered += turns.counts[3].astype("<u4").tobytes()
         if self._order is not None:
             self._order += bytes(_PLACE_BYTES * released)
             self.raw_bytes += _PLACE_BYTES * released
+        requests_here, completions_here = turns.counts[:2, 0].tolist()
+        first = _REQUESTS if requests_here else _COMPLETIONS if completions_here else _TOKENS
+        first_ns = int(turns.times[_TIME_OF[first], 0])
+        runs = count + int(np.count_nonzero(turns.counts[:2])) - _joining(turns)
+        if not self.rows:
+            self.first_row_ns = first_ns
+        elif self._last == (first, worker, first_ns):
+            runs -= 1
+        self._turns.append(turns)
+        self._turns_of.append((worker, len(self._run_table), len(self._mode)))
+        self._after_turns, self._last = True, (_TOKENS, worker, int(turns.times[2, -1]))
         self._released += released
-        self.raw_bytes += _TOKEN_BYTES * count
+        self.raw_bytes += _TOKEN_BYTES * count + _RUN_BYTES * runs
         self.tokens += count
-        self._runs_of(worker, turns)
-
-    def _runs_of(self, worker: int, turns: Turns) -> None:
-        counts = np.ones((len(turns), 3), dtype=np.int64)
-        at_ns = np.empty((len(turns), 3), dtype=np.uint64)
-        tables = np.empty((len(turns), 3), dtype=np.uint8)
-        counts[:, 0], counts[:, 1] = turns.requests, turns.completions
-        at_ns[:, 0], at_ns[:, 1], at_ns[:, 2] = turns.requests_ns, turns.completions_ns, turns.clock_ns
-        tables[:] = _TABLES_OF_TURN
-        count, ns, table = counts.reshape(-1), at_ns.reshape(-1), tables.reshape(-1)
-        if not count.all():
-            some = np.flatnonzero(count)
-            count, ns, table = count[some], ns[some], table[some]
-        # What follows a run of the same table at the same time is part of it.
-        starts = np.flatnonzero((table[1:] != table[:-1]) | (ns[1:] != ns[:-1])) + 1
-        if len(starts) + 1 < len(table):
-            starts = np.concatenate((np.zeros(1, dtype=starts.dtype), starts))
-            count, table, ns = np.add.reduceat(count, starts), table[starts], ns[starts]
-        self._run(int(table[0]), worker, int(count[0]), int(ns[0]))
-        others = len(table) - 1
-        self._run_table += table[1:].tobytes()
-        self._run_worker.extend(array("H", (worker,)) * others)
-        self._run_count.frombytes(count[1:].astype("<u4").tobytes())
-        self._run_ns.frombytes(ns[1:].tobytes())
-        self.rows += int(count[1:].sum())
-        self.raw_bytes += _RUN_BYTES * others
+        self.rows += made + came + count
 
     def add_note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """Appends one note. Its place among the requests is told by the runs, not by `after_requests`."""
@@ -207,44 +214,128 @@ class BlockBuilder:
         kept.CopyFrom(note)
         kept.after_requests = 0
         self.raw_bytes += self.note_bytes(note)
-        self._run(tape_pb2.TABLE_NOTES, worker, 1, at_ns)
+        self._run(_NOTES, worker, 1, at_ns)
 
     def finish(self) -> tape_pb2.Block:
         """The Block message. The builder is not to be used again."""
         block = self._block
-        block.run_table = bytes(self._run_table)
-        block.run_worker = self._run_worker.tobytes()
-        block.run_count = self._run_count.tobytes()
-        block.run_ns = self._run_ns.tobytes()
-        for message, calls in ((block.requests, self._requests), (block.completions, self._completions)):
-            # The columns are kept in the order of their fields.
-            names = [field.name for field in message.DESCRIPTOR.fields]
+        runs: tuple[NDArray[Any], ...] = tuple(
+            np.frombuffer(column, dtype)
+            for column, dtype in (
+                (self._run_table, np.uint8),
+                (self._run_worker, np.uint16),
+                (self._run_count, np.uint32),
+                (self._run_ns, np.uint64),
+            )
+        )
+        tokens: tuple[NDArray[Any], ...] = tuple(
+            np.frombuffer(column, dtype)
+            for column, dtype in (
+                (self._clock_ns, np.uint64),
+                (self._deadline_ns, np.uint64),
+                (self._mode, np.uint8),
+                (self._released_by, np.uint32),
+            )
+        )
+        if self._turns:
+            runs, tokens = self._with_turns(runs, tokens)
+        block.run_table, block.run_worker, block.run_count, block.run_ns = (one.tobytes() for one in runs)
+        for message, calls, names in (
+            (block.requests, self._requests, RequestColumns._fields),
+            (block.completions, self._completions, CompletionColumns._fields),
+        ):
             for name, column in zip(names, zip(*calls, strict=True), strict=False):
-                joined = b"".join(column)
-                if joined:
-                    setattr(message, name, joined)
+                whole = b"".join(column)
+                if whole:
+                    setattr(message, name, whole)
         if self.tokens:
-            tokens = block.tokens
-            tokens.clock_ns = self._clock_ns.tobytes()
-            tokens.deadline_ns = self._deadline_ns.tobytes()
-            tokens.mode = bytes(self._mode)
-            tokens.released = self._released_by.tobytes()
+            of = block.tokens
+            of.clock_ns, of.deadline_ns, of.mode, of.released = (one.tobytes() for one in tokens)
         if self._order is not None:
             block.tokens.order = bytes(self._order)
         if self._delivered is not None:
             block.tokens.delivered = bytes(self._delivered)
         return block
 
+    def _with_turns(
+        self, runs: Sequence[NDArray[Any]], tokens: Sequence[NDArray[Any]]
+    ) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+        """The runs and tokens that were appended by themselves, with those of turns in their places among them."""
+        counts, times, mode = joined(self._turns)
+        lengths = np.array(list(map(len, self._turns)))
+        worker, runs_before, tokens_before = np.array(self._turns_of).T
+        of_tokens = (times[2], times[3], mode, counts[2])
+        tokens = _put_between(tokens, of_tokens, tokens_before, lengths)
+        # A turn's are three runs, of which those without rows are no runs.
+        count = np.ones((len(mode), 3), dtype=np.int64)
+        count[:, :2] = counts[:2].T
+        of_runs = (
+            np.tile(_TABLES_OF_TURN, len(mode)),
+            worker.repeat(3 * lengths),
+            count.reshape(-1),
+            times[:3].T.reshape(-1),
+        )
+        table, number, rows, ns = _put_between(runs, of_runs, runs_before, 3 * lengths)
+        if not rows.all():
+            some = rows.nonzero()[0]
+            table, number, rows, ns = table[some], number[some], rows[some], ns[some]
+        # What follows a run of the same table and worker at the same time is part of it.
+        new = np.ones(len(table), dtype=bool)
+        new[1:] = (table[1:] != table[:-1]) | (ns[1:] != ns[:-1]) | (number[1:] != number[:-1])
+        starts = new.nonzero()[0]
+        if len(starts) < len(table):
+            table, number, ns = table[starts], number[starts], ns[starts]
+            rows = np.add.reduceat(rows, starts)
+        return (table, number, rows.astype(np.uint32), ns), tokens
+
     def _run(self, table: int, worker: int, count: int, at_ns: int) -> None:
+        run = (table, worker, at_ns)
         if not self.rows:
             self.first_row_ns = at_ns
-        elif self._run_ns[-1] == at_ns and self._run_table[-1] == table and self._run_worker[-1] == worker:
-            self._run_count[-1] += count
-            self.rows += count
-            return
+        elif self._last == run:
+            if not self._after_turns:
+                self._run_count[-1] += count
+                self.rows += count
+                return
+            self.raw_bytes -= _RUN_BYTES  # it becomes a part of the last turn's when the block is finished
+        self._after_turns, self._last = False, run
         self._run_table.append(table)
         self._run_worker.append(worker)
         self._run_count.append(count)
         self._run_ns.append(at_ns)
         self.raw_bytes += _RUN_BYTES
         self.rows += count
+
+
+def _joining(turns: Turns) -> int:
+    """How many of these tokens are part of the run of the token before: with nothing between, at the same time."""
+    nothing = turns.counts[0] + turns.counts[1] == 0
+    nothing[0] = False
+    if not nothing.any():
+        return 0
+    clock_ns = turns.times[2]
+    return int(np.count_nonzero(nothing[1:] & (clock_ns[1:] == clock_ns[:-1])))
+
+
+def _put_between(
+    alone: Sequence[NDArray[Any]],
+    groups: Sequence[NDArray[Any]],
+    before: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> tuple[NDArray[Any], ...]:
+    """Columns `alone`, with groups of rows of such lengths put in, each behind so many of its rows."""
+    count = len(alone[0])
+    if not count:
+        return tuple(more.astype(column.dtype) for column, more in zip(alone, groups, strict=True))
+    ends = np.append(0, lengths.cumsum())
+    place = np.arange(count)
+    place += ends[before.searchsorted(place, side="right")]
+    is_group = np.ones(count + int(ends[-1]), dtype=bool)
+    is_group[place] = False
+    place_of_groups = is_group.nonzero()[0]
+    columns = []
+    for column, more in zip(alone, groups, strict=True):
+        whole = np.empty(len(is_group), dtype=column.dtype)
+        whole[place], whole[place_of_groups] = column, more
+        columns.append(whole)
+    return tuple(columns)

@@ -28,19 +28,29 @@ class FaultScan:
 
     def take(self, tables: Tables, completed_ids: NDArray[Any]) -> NDArray[np.intp]:
         """The next block: which of its completions are faults, as rows. `completed_ids` has the id of each."""
-        transfers = np.flatnonzero(np.frombuffer(tables.kind, dtype="u1") <= _TRANSFER_LAST)
-        ids = np.concatenate((self._ids, transfers.astype(np.uint64) + np.uint64(tables.first_id)))
-        lengths = np.concatenate((self._lengths, np.frombuffer(tables.length, dtype="<u8")[transfers]))
-        result = np.frombuffer(tables.result, dtype="<i8")
-        faulty = result < 0
-        if len(ids):
-            places = np.minimum(np.searchsorted(ids, completed_ids), len(ids) - 1)
-            moves = ids[places] == completed_ids
-            faulty |= moves & (result.view("<u8") < lengths[places])
+        made = len(tables.kind)
+        transfers = np.frombuffer(tables.kind, dtype="u1") <= _TRANSFER_LAST
+        # What each request of the block is to move at least; behind them 0, for one of a block before.
+        due = np.zeros(made + 1, dtype=np.uint64)
+        np.multiply(np.frombuffer(tables.length, dtype="<u8"), transfers, out=due[:made])
+        row = completed_ids - np.uint64(tables.first_id)  # wraps around for those
+        early = (row >= made).nonzero()[0]
+        row[early] = made
+        wanted = due[row.view(np.int64)]
+        ids, lengths = self._ids, self._lengths
+        if len(early) and len(ids):
+            places = np.minimum(np.searchsorted(ids, completed_ids[early]), len(ids) - 1)
+            moves = ids[places] == completed_ids[early]
+            wanted[early[moves]] = lengths[places[moves]]
             left = np.ones(len(ids), dtype=bool)
             left[places[moves]] = False
             ids, lengths = ids[left], lengths[left]
-        self._ids, self._lengths = ids, lengths
-        rows = np.flatnonzero(faulty)
+        flies = np.append(transfers, False)
+        flies[row.view(np.int64)] = False
+        new = flies.nonzero()[0]
+        self._ids = np.concatenate((ids, new.view(np.uint64) + np.uint64(tables.first_id)))
+        self._lengths = np.concatenate((lengths, due[new]))
+        result = np.frombuffer(tables.result, dtype="<i8")
+        rows = ((result < 0) | (result.view("<u8") < wanted)).nonzero()[0]
         self.count += len(rows)
         return rows

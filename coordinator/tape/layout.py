@@ -16,8 +16,8 @@ from ringtape.proto.messages_pb2 import KIND_READ, KIND_WRITE
 Rows = NDArray[np.int64]
 Values = NDArray[np.uint64]
 
-_MOVES_BYTES = np.zeros(256, dtype=bool)  # by kind: does its result say how many bytes it moved?
-_MOVES_BYTES[[KIND_READ, KIND_WRITE]] = True
+_MOVED_BYTES = np.zeros(256, dtype=np.uint64)  # by kind: 1 if its result says how many bytes it moved, else 0
+_MOVED_BYTES[[KIND_READ, KIND_WRITE]] = 1
 
 
 class Before(NamedTuple):
@@ -44,9 +44,9 @@ class Layout:
             self.workers = np.flatnonzero(is_here).astype(worker.dtype)
             self.run_worker = (is_here.cumsum() - 1)[worker]
         self._worker = worker
-        self._run_of = {number: np.flatnonzero(table == number) for number in range(1, 5)}
-        self._count_of = {number: self._count[runs] for number, runs in self._run_of.items()}
-        self._rows = {number: int(count.sum()) for number, count in self._count_of.items()}
+        self._run_of: dict[int, Rows] = {number: (table == number).nonzero()[0] for number in range(1, 5)}
+        self._count_of: dict[int, Rows] = {number: self._count[runs] for number, runs in self._run_of.items()}
+        self._rows = {number: int(np.add.reduce(count)) for number, count in self._count_of.items()}
         # What has been worked out once, by table. Whoever is given an array does not change it.
         self._before: dict[int, Rows] = {}
         self._worker_of: dict[int, Rows] = {}
@@ -63,6 +63,14 @@ class Layout:
     def rows(self, table: int) -> int:
         """How many rows the table has."""
         return self._rows[table]
+
+    def starts(self) -> Rows:
+        """Of each run: where its rows begin in its table."""
+        starts = np.empty(len(self._table), dtype=np.int64)
+        for table, runs in self._run_of.items():
+            count = self._count_of[table]
+            starts[runs] = count.cumsum() - count
+        return starts
 
     def totals(self, table: int) -> Rows:
         """How many rows of the table each worker has."""
@@ -126,12 +134,12 @@ class Layout:
     def sequences(self, before: Before) -> Values:
         """Of each request: its sequence number."""
         table = tape_pb2.TABLE_REQUESTS
-        return self._of_worker(before.requests, table) + self.ranks(table).view(np.uint64)
+        return self.of_worker(before.requests, table) + self.ranks(table).view(np.uint64)
 
     def completed(self, before: Before) -> Values:
         """Of each completion: how many requests of its worker had completed before it."""
         table = tape_pb2.TABLE_COMPLETIONS
-        return self._of_worker(before.completions, table) + self.ranks(table).view(np.uint64)
+        return self.of_worker(before.completions, table) + self.ranks(table).view(np.uint64)
 
     def completed_since_token(self) -> Values:
         """Of each token: how many completions its worker had since its token before, in this block."""
@@ -139,14 +147,15 @@ class Layout:
         result = np.zeros(self._rows[tape_pb2.TABLE_TOKENS], dtype=np.uint64)
         if not len(runs):
             return result
-        completed = self.before_in_block(tape_pb2.TABLE_COMPLETIONS)[runs]
-        # Token runs by worker: each counts from the one before it of the same worker.
-        worker = self.run_worker[runs]
-        order = np.argsort(worker, kind="stable")
-        sorted_ = completed[order]
-        since = np.where(changes(worker[order]), sorted_, sorted_ - np.roll(sorted_, 1))
-        by_run = np.empty(len(runs), dtype=np.int64)
-        by_run[order] = since
+        by_run = self.before_in_block(tape_pb2.TABLE_COMPLETIONS)[runs]
+        # Each counts from the one before it of the same worker.
+        if len(self.workers) == 1:
+            by_run[1:] -= by_run[:-1].copy()
+        else:
+            order = self._worker[runs].argsort(kind="stable")  # by digits, since these are short numbers
+            sorted_ = by_run[order]
+            same = (~changes(self._worker[runs][order])).nonzero()[0]
+            by_run[order[same]] -= sorted_[same - 1]
         # Only the first token of a run can have completions before it.
         result[count.cumsum() - count] = by_run.view(np.uint64)
         return result
@@ -157,20 +166,22 @@ class Layout:
         if not len(length):
             return np.zeros(len(sequence), dtype=np.uint64)
         made = self.totals(table)
+        # By worker, and behind them one 0 for what is not here.
+        expected = np.zeros(len(length) + 1, dtype=np.uint64)
+        moved = _MOVED_BYTES[np.frombuffer(kind, dtype=np.uint8)]
+        expected[:-1] = (length * moved)[self.rows_by_worker(table)]
         # Wraps around for requests of blocks before: too large, then.
-        rank = sequence - self._of_worker(before.requests, tape_pb2.TABLE_COMPLETIONS)
-        here = rank < self._of_worker(made.view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
-        # What is not here gets any row of its worker's or of another, and then 0.
-        place = np.where(here, rank, np.uint64(0)).view(np.int64)
-        if len(self.workers) != 1:
-            place += (made.cumsum() - made)[self.worker_of(tape_pb2.TABLE_COMPLETIONS)]
-            np.minimum(place, len(length) - 1, out=place)
-        by_worker = self.rows_by_worker(table)
-        moves = _MOVES_BYTES[np.frombuffer(kind, dtype=np.uint8)]
-        expected = np.where(moves, length, np.uint64(0))[by_worker]
-        return np.where(here, expected[place], np.uint64(0))
+        rank = sequence - self.of_worker(before.requests, tape_pb2.TABLE_COMPLETIONS)
+        if len(self.workers) == 1:
+            place = np.minimum(rank, np.uint64(len(length)))
+        else:
+            start = self.of_worker((made.cumsum() - made).view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
+            here = rank < self.of_worker(made.view(np.uint64), tape_pb2.TABLE_COMPLETIONS)
+            place = np.where(here, rank + start, np.uint64(len(length)))
+        lengths: Values = expected[place.view(np.int64)]
+        return lengths
 
-    def _of_worker(self, values: Values, table: int) -> Values:
+    def of_worker(self, values: Values, table: int) -> Values:
         """The value of each row's worker: one that stands for all rows where there is one worker."""
         return values if len(self.workers) == 1 else values[self.worker_of(table)]
 

@@ -36,12 +36,15 @@ class Totals(NamedTuple):
 class Followed(NamedTuple):
     """What a block means after all before it."""
 
-    # A number for each run: of its first row, the worker's sequence number (requests) or the worker's checkpoint
-    # (tokens); 0 for other tables.
-    first: list[int]
+    tables: Tables
     before: Before
     completed_ids: Values  # of each completion: the id of its request
     released_ids: Values  # of each release of each token: the id of its request
+
+    @property
+    def first(self) -> list[int]:
+        """Of each run's first row: the worker's sequence number (requests) or checkpoint (tokens); else 0."""
+        return _first(self.tables, self.tables.layout, self.before)
 
 
 class Ledger:
@@ -100,7 +103,6 @@ class Ledger:
             np.array_equal(ours, theirs) for ours, theirs in zip(before, claimed, strict=True)
         ):
             raise Problem("it says that its workers had done something else before it")
-        first = _first(tables, layout, before)
         completed = self._complete(tables, layout, before)
         released = self._release(tables, layout, completed)
         _check_covers(tables, layout, before)
@@ -117,53 +119,65 @@ class Ledger:
             totals.completions + len(completed),
             totals.tokens + len(tables.mode),
         )
-        return Followed(first, before, completed, released)
+        return Followed(tables, before, completed, released)
 
     def _complete(self, tables: Tables, layout: Layout, before: Before) -> Values:
         """Takes completed requests out of those in flight. Their ids, in the order of the completions."""
         by_worker = layout.rows_by_worker(REQUESTS)
-        made = layout.totals(REQUESTS)
+        made, rows_made = layout.totals(REQUESTS), layout.rows(REQUESTS)
         starts = made.cumsum() - made
-        rows_made = layout.rows(REQUESTS)
-        new_ids = np.arange(tables.first_id, tables.first_id + rows_made, dtype=np.uint64)[by_worker]
-        new_keys = _keys(layout.workers[layout.worker_of(REQUESTS)], layout.sequences(before))[by_worker]
-        new_done, old_done = np.zeros(len(new_ids), dtype=bool), np.zeros(len(self.flying_ids), dtype=bool)
+        # Of the block's requests by worker, with one more for those of blocks before; and of those in flight.
+        new_done, old_done = np.zeros(rows_made + 1, dtype=bool), np.zeros(len(self.flying_ids), dtype=bool)
         sequence = np.frombuffer(tables.sequence, dtype="<u8")
-        ids = np.zeros(len(sequence), dtype=np.uint64)
+        ids = np.zeros(0, dtype=np.uint64)
         if len(sequence):
             slot = layout.worker_of(COMPLETIONS)
+            first = layout.of_worker(before.requests, COMPLETIONS)
             made_before = layout.per_row(COMPLETIONS, layout.before_in_block(REQUESTS)).view(np.uint64)
-            first = before.requests[slot]
             good = sequence < first + made_before
             _check_flying(good, slot, layout)
-            is_here = sequence >= first
-            here, there = np.flatnonzero(is_here), np.flatnonzero(~is_here)
-            rows = starts[slot[here]] + (sequence[here] - first[here]).view(np.int64)
+            rows = (sequence - first).view(np.int64)
+            if len(starts) > 1:
+                rows += starts[slot]
+            there = (sequence < first).nonzero()[0]
             keys = _keys(layout.workers[slot[there]], sequence[there])
-            places = np.searchsorted(self.flying_keys, keys)
+            places = self.flying_keys.searchsorted(keys)
             # An end that no key is equal to, for what is beyond the end.
-            ended = np.append(self.flying_keys, np.uint64(2**64 - 1))
-            good[there] = ended[places] == keys
+            good[there] = np.append(self.flying_keys, np.uint64(2**64 - 1))[places] == keys
             _check_flying(good, slot, layout)
+            rows[there] = rows_made
             new_done[rows], old_done[places] = True, True
-            if np.count_nonzero(new_done) + np.count_nonzero(old_done) != len(sequence):
+            if np.count_nonzero(new_done[:rows_made]) + np.count_nonzero(old_done) != len(sequence):
                 twice = np.ones(len(sequence), dtype=bool)
                 twice[np.unique(_keys(layout.workers[slot], sequence), return_index=True)[1]] = False
                 _check_flying(~twice, slot, layout)
-            ids[here], ids[there] = new_ids[rows], self.flying_ids[places]
-        old, new = np.flatnonzero(~old_done), np.flatnonzero(~new_done)
-        keys = np.concatenate((self.flying_keys[old], new_keys[new]))
+            if not isinstance(by_worker, slice):
+                rows = np.append(by_worker, 0)[rows]
+            ids = rows.view(np.uint64) + np.uint64(tables.first_id)
+            ids[there] = self.flying_ids[places]
+        new = (~new_done[:rows_made]).nonzero()[0]
+        slot = starts.searchsorted(new, side="right") - 1
+        sequence = before.requests[slot] + (new - starts[slot]).view(np.uint64)
+        if not isinstance(by_worker, slice):
+            new = by_worker[new]
+        old = (~old_done).nonzero()[0]
+        keys = np.concatenate((self.flying_keys[old], _keys(layout.workers[slot], sequence)))
+        new_ids = new.view(np.uint64) + np.uint64(tables.first_id)
         order = _sorted_by(keys)
         self.flying_keys = keys[order]
-        self.flying_ids = np.concatenate((self.flying_ids[old], new_ids[new]))[order]
+        self.flying_ids = np.concatenate((self.flying_ids[old], new_ids))[order]
         return ids
 
     def _release(self, tables: Tables, layout: Layout, completed: Values) -> Values:
         """Takes what is released out of what waits. The ids, in the order of release."""
+        if len(layout.workers) == 1 and not len(tables.order):
+            return self._release_in_order(tables, layout, completed)
         number_of = layout.workers.astype(np.int64)
         worker = np.concatenate((self.waiting_worker, number_of[layout.worker_of(COMPLETIONS)]))
         ids = np.concatenate((self.waiting_ids, completed))
-        by_worker = _sorted_by(worker)
+        by_worker = worker.astype(np.uint16).argsort(
+            kind="stable"
+        )  # by digits, since these are short numbers
         worker, ids = worker[by_worker], ids[by_worker]
         if not len(tables.mode):
             self.waiting_worker, self.waiting_ids = worker, ids
@@ -171,16 +185,11 @@ class Ledger:
         released = tables.released.astype(np.int64)
         slot = layout.worker_of(TOKENS)
         number = number_of[slot]
-        waited = np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
         gone = _sums_before(released, slot)
-        waits = waited + layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS)) - gone
-        short = np.flatnonzero(released > waits)
-        if len(short):
-            row = short[0]
-            raise Problem(
-                f"it releases {released[row]} completions of worker {number[row]}, of which {waits[row]} wait"
-            )
-        start = np.searchsorted(worker, number)  # of each token's worker, in the queue
+        waits = self._waited(layout, number) - gone
+        _check_waits(released, waits, number)
+        queued = np.bincount(worker, minlength=len(self.requests))
+        start = (queued.cumsum() - queued)[number]  # of each token's worker, in the queue
         if len(tables.order):
             places = _places(tables.order.astype(np.int64), released, waits, number)
             taken = take_by_place(places, released, start, worker)
@@ -188,9 +197,38 @@ class Ledger:
             taken = np.repeat(start + gone, released) + _within(released)
         is_left = np.ones(len(ids), dtype=bool)
         is_left[taken] = False
-        left = np.flatnonzero(is_left)
+        left = is_left.nonzero()[0]
         self.waiting_worker, self.waiting_ids = worker[left], ids[left]
         return ids[taken]
+
+    def _release_in_order(self, tables: Tables, layout: Layout, completed: Values) -> Values:
+        """The same for a block of one worker that releases the oldest: the first of its queue, as many as there are."""
+        number = int(layout.workers[0])
+        start, end = self.waiting_worker.searchsorted((number, number + 1)).tolist()
+        queue = np.concatenate((self.waiting_ids[start:end], completed))
+        total = 0
+        if len(tables.mode):
+            released = tables.released.astype(np.int64)
+            went: Rows = released.cumsum()
+            numbers = np.full(len(released), number, dtype=np.int64)
+            _check_waits(released, self._waited(layout, numbers) - (went - released), numbers)
+            total = int(went[-1])
+        left = queue[total:]
+        self.waiting_ids = np.concatenate((self.waiting_ids[:start], left, self.waiting_ids[end:]))
+        self.waiting_worker = np.concatenate(
+            (
+                self.waiting_worker[:start],
+                np.full(len(left), number, dtype=np.int64),
+                self.waiting_worker[end:],
+            )
+        )
+        return queue[:total]
+
+    def _waited(self, layout: Layout, number: Rows) -> Rows:
+        """For each token, of the worker with that number: how many of its completions have come and waited so far."""
+        waited: Rows = layout.per_row(TOKENS, layout.before_in_block(COMPLETIONS))
+        waited += np.bincount(self.waiting_worker, minlength=len(self.requests))[number]
+        return waited
 
 
 def _first(tables: Tables, layout: Layout, before: Before) -> list[int]:
@@ -202,6 +240,15 @@ def _first(tables: Tables, layout: Layout, before: Before) -> list[int]:
         of_table == REQUESTS, sequence, np.where(of_table == TOKENS, checkpoint, 0)
     ).tolist()
     return first
+
+
+def _check_waits(released: Rows, waits: Rows, number: Rows) -> None:
+    short = (released > waits).nonzero()[0]
+    if len(short):
+        row = short[0]
+        raise Problem(
+            f"it releases {released[row]} completions of worker {number[row]}, of which {waits[row]} wait"
+        )
 
 
 def _keys(worker: NDArray[Any], sequence: Values) -> Values:

@@ -7,6 +7,7 @@ nothing. Nothing here touches a file.
 from collections.abc import Sequence
 from typing import Protocol
 
+from ringtape.coordinator.tape.slices import Completions, Requests
 from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
@@ -34,10 +35,10 @@ class TapeSink(Protocol):
     def content(self, data: bytes | memoryview) -> int:
         """Data of reads or writes, or a list of such, of at most PIECE_BYTES: its number, by which rows refer to it."""
 
-    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+    def requests(self, worker: int, columns: Requests, count: int, at_ns: int) -> None:
         """Requests that follow one another in the worker's program, handed to the kernel at `at_ns`."""
 
-    def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+    def completions(self, worker: int, columns: Completions, count: int, at_ns: int) -> None:
         """Completions of requests given before, in the order in which they were taken from the kernel."""
 
     def token(
@@ -58,13 +59,7 @@ class TapeSink(Protocol):
         messages are delivered, the oldest of those that had come.
         """
 
-    def turns(
-        self,
-        worker: int,
-        turns: Turns,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
-    ) -> None:
+    def turns(self, worker: int, turns: Turns, requests: Requests, completions: Completions) -> None:
         """For each of these turns, at least one: its requests, its completions and its token, at its clock.
 
         The same as so many calls of `requests`, `completions` and `token`, each where it has rows; the columns have
@@ -111,11 +106,11 @@ class NullTape:
         """None is kept."""
         return 0
 
-    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+    def requests(self, worker: int, columns: Requests, count: int, at_ns: int) -> None:
         """Counts them."""
         self.request_count += count
 
-    def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+    def completions(self, worker: int, columns: Completions, count: int, at_ns: int) -> None:
         """Counts them."""
         self.completion_count += count
 
@@ -133,16 +128,11 @@ class NullTape:
         """Counts it."""
         self.token_count += 1
 
-    def turns(
-        self,
-        worker: int,
-        turns: Turns,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
-    ) -> None:
+    def turns(self, worker: int, turns: Turns, requests: Requests, completions: Completions) -> None:
         """Counts what is in them."""
-        self.request_count += int(turns.requests.sum())
-        self.completion_count += int(turns.completions.sum())
+        made, came, _, _ = turns.totals
+        self.request_count += made
+        self.completion_count += came
         self.token_count += len(turns)
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:

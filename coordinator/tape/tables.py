@@ -111,7 +111,6 @@ class Tables:
     run_worker: Column
     run_count: Column
     run_ns: Column
-    run_start: Column  # of each run's rows in its table
     kind: bytes
     flags: bytes
     disk: bytes
@@ -133,31 +132,34 @@ class Tables:
     delivered: Column  # empty where none of them delivers anything
     notes: tuple[messages_pb2.Note, ...]
 
+    @property
+    def run_start(self) -> Column:
+        """Of each run: where its rows begin in its table."""
+        return self.layout.starts()
+
     @classmethod
     def of(cls, block: tape_pb2.Block, shape: Shape, layout: Layout | None = None) -> "Tables":
         """The checked columns of a block; `layout` is that of its runs, if it is known. Raises Problem."""
         table, worker, count, ns = _runs(block, shape)
-        counts = {number: int(count[table == number].sum(dtype=np.uint64)) for number in range(1, 5)}
-        if sum(counts.values()) > BLOCK_ROWS_LIMIT:
-            raise Problem(f"its runs claim {sum(counts.values())} rows")
-        start = np.zeros(len(table), dtype=np.int64)
-        for number in counts:
-            of_table = table == number
-            sizes = count[of_table].astype(np.int64)
-            start[of_table] = np.cumsum(sizes) - sizes
+        rows = int(count.sum(dtype=np.uint64))
+        if rows > BLOCK_ROWS_LIMIT:
+            raise Problem(f"its runs claim {rows} rows")
+        if layout is None:
+            layout = Layout(table, worker, count)
         requests, completions, tokens = block.requests, block.completions, block.tokens
-        fsync_rows = _check_requests(requests, counts[tape_pb2.TABLE_REQUESTS], shape)
-        _check_completions(completions, counts[tape_pb2.TABLE_COMPLETIONS], shape)
-        clock, deadline, mode, released, order, delivered = _tokens(tokens, counts[tape_pb2.TABLE_TOKENS])
+        fsync_rows = _check_requests(requests, layout.rows(tape_pb2.TABLE_REQUESTS), shape)
+        _check_completions(completions, layout.rows(tape_pb2.TABLE_COMPLETIONS), shape)
+        clock, deadline, mode, released, order, delivered = _tokens(
+            tokens, layout.rows(tape_pb2.TABLE_TOKENS)
+        )
         return cls(
-            layout=Layout(table, worker, count) if layout is None else layout,
+            layout=layout,
             first_id=block.first_id,
             first_token=block.first_token,
             run_table=table,
             run_worker=worker,
             run_count=count,
             run_ns=ns,
-            run_start=start,
             kind=requests.kind,
             flags=requests.flags,
             disk=requests.disk,
@@ -177,7 +179,7 @@ class Tables:
             released=released,
             order=order,
             delivered=delivered,
-            notes=_notes(block, counts[tape_pb2.TABLE_NOTES]),
+            notes=_notes(block, layout.rows(tape_pb2.TABLE_NOTES)),
         )
 
 

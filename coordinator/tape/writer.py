@@ -20,7 +20,14 @@ from ringtape.coordinator.tape.index import IndexBuilder
 from ringtape.coordinator.tape.ledger import Ledger
 from ringtape.coordinator.tape.opening import open_to_write
 from ringtape.coordinator.tape.packing import Packer
-from ringtape.coordinator.tape.slices import slice_completions, slice_requests
+from ringtape.coordinator.tape.slices import (
+    CompletionColumns,
+    Completions,
+    RequestColumns,
+    Requests,
+    completion_columns,
+    request_columns,
+)
 from ringtape.coordinator.tape.tables import Shape, Tables, check_header, check_seal
 from ringtape.coordinator.tape.turns import Turns
 from ringtape.coordinator.tape.undo import UndoFrames
@@ -125,7 +132,7 @@ class TapeWriter:
             self._write_contents()
         return number
 
-    def requests(self, worker: int, columns: messages_pb2.Requests, count: int, at_ns: int) -> None:
+    def requests(self, worker: int, columns: Requests, count: int, at_ns: int) -> None:
         """See TapeSink."""
         self._check_open()
         block = self._block
@@ -137,12 +144,12 @@ class TapeWriter:
         start = 0
         while start < count:
             stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
-            part = columns if stop - start == count else slice_requests(columns, start, stop)
+            part = request_columns(columns).between(start, stop)
             self._block.add_requests(worker, part, stop - start, at_ns)
             self._close_full_block()
             start = stop
 
-    def completions(self, worker: int, columns: messages_pb2.Completions, count: int, at_ns: int) -> None:
+    def completions(self, worker: int, columns: Completions, count: int, at_ns: int) -> None:
         """See TapeSink."""
         self._check_open()
         block = self._block
@@ -155,7 +162,7 @@ class TapeWriter:
         start = 0
         while start < count:
             stop = min(count, start + BLOCK_ROWS_MAX - self._block.rows)
-            part = columns if stop - start == count else slice_completions(columns, start, stop)
+            part = completion_columns(columns).between(start, stop)
             self._block.add_completions(worker, part, stop - start, at_ns)
             self.completion_count += stop - start
             self._close_full_block()
@@ -181,31 +188,24 @@ class TapeWriter:
         else:
             self._close_full_block()
 
-    def turns(
-        self,
-        worker: int,
-        turns: Turns,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
-    ) -> None:
+    def turns(self, worker: int, turns: Turns, requests: Requests, completions: Completions) -> None:
         """See TapeSink."""
         self._check_open()
-        done = made = completed = 0
-        while done < len(turns):
-            left = turns.between(done, len(turns))
-            fit = self._turns_that_fit(left)
-            some = left.between(0, fit or 1)
-            more_made, more_completed = int(some.requests.sum()), int(some.completions.sum())
-            requests_, completions_ = (
-                slice_requests(requests, made, made + more_made),
-                slice_completions(completions, completed, completed + more_completed),
-            )
+        requests, completions = request_columns(requests), completion_columns(completions)
+        while len(turns):
+            fit = self._turns_that_fit(turns)
+            some = turns.between(0, fit or 1)
+            made, came, _, _ = some.totals
             if fit:
-                self._block.add_turns(worker, some, requests_, completions_)
-                self.completion_count += more_completed
+                self._block.add_turns(worker, some, requests.between(0, made), completions.between(0, came))
+                self.completion_count += came
             else:
-                self._turn_by_itself(worker, some, requests_, completions_)
-            done, made, completed = done + len(some), made + more_made, completed + more_completed
+                self._turn_by_itself(worker, some, requests.between(0, made), completions.between(0, came))
+            if len(some) == len(turns):
+                return
+            turns = turns.between(len(some), len(turns))
+            requests = requests.between(made, len(requests.kind))
+            completions = completions.between(came, len(completions.sequence) // 8)
 
     def _turns_that_fit(self, turns: Turns) -> int:
         """How many of the turns, the first, do not fill the block."""
@@ -214,25 +214,13 @@ class TapeWriter:
         return self._block.turns_that_fit(turns, rows_max=BLOCK_ROWS_MAX, bytes_max=BLOCK_BYTES_MAX)
 
     def _turn_by_itself(
-        self,
-        worker: int,
-        turn: Turns,
-        requests: messages_pb2.Requests,
-        completions: messages_pb2.Completions,
+        self, worker: int, turn: Turns, requests: RequestColumns, completions: CompletionColumns
     ) -> None:
-        clock_ns = int(turn.clock_ns[0])
-        self.requests(worker, requests, int(turn.requests[0]), int(turn.requests_ns[0]))
-        self.completions(worker, completions, int(turn.completions[0]), int(turn.completions_ns[0]))
-        self.token(
-            worker,
-            clock_ns,
-            int(turn.deadline_ns[0]),
-            int(turn.mode[0]),
-            int(turn.released[0]),
-            None,
-            clock_ns,
-            int(turn.delivered[0]),
-        )
+        made, came, released, delivered = turn.totals
+        requests_ns, completions_ns, clock_ns, deadline_ns = turn.times[:, 0].tolist()
+        self.requests(worker, requests, made, requests_ns)
+        self.completions(worker, completions, came, completions_ns)
+        self.token(worker, clock_ns, deadline_ns, int(turn.mode[0]), released, None, clock_ns, delivered)
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """See TapeSink. A note that is too long raises TapeError and is not kept; the tape can go on."""

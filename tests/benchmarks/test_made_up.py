@@ -11,7 +11,7 @@ import pytest
 
 from ringtape.benchmarks.contenders import Case
 from ringtape.benchmarks.jobs import JOBS
-from ringtape.benchmarks.made_up import SHAPES, Coordinator, Shape
+from ringtape.benchmarks.made_up import FLUSH_EVERY, SHAPES, Coordinator, Shape
 from ringtape.benchmarks.memory import MIB, most_and_growth
 from ringtape.coordinator.tape import TapeReader, iter_table, verify
 
@@ -26,6 +26,13 @@ def test_all_that_made_up_workers_say_is_on_a_sound_tape(tmp_path: Path, shape: 
     assert verify(tape).sound
     with TapeReader.open(tape) as reader:
         assert sum(len(rows) for rows in iter_table(reader)) == done.requests
+
+
+def test_blocks_are_as_full_as_those_of_a_real_run(tmp_path: Path) -> None:
+    shape = Shape(64)
+    done = Coordinator(shape, 1).measure(Case((), JOBS["volume"], tmp_path, "order"), 3 * FLUSH_EVERY * 64, 0)
+    with TapeReader.open(tmp_path / "made-up.tape") as reader:
+        assert [block.request_count for block in reader.blocks()] == [done.requests]
 
 
 def test_growth_is_from_the_first_quarter_to_the_rest() -> None:
