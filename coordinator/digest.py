@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
-from ringtape.coordinator.tape.turns import Turns
+from ringtape.coordinator.tape.turns import Turns, Values
 from ringtape.proto import messages_pb2
 
 _SMALL = 16  # rows; below, `struct` is faster than numpy
@@ -62,14 +62,15 @@ class RunDigest:
         checkpoint: int,
         turns: Turns,
         columns: messages_pb2.Requests,
-        first_id: int,
+        ids: int | Values,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         """The same as `requests` and `token` for each turn, from that checkpoint on; columns are of all turns.
 
+        They may go on behind the last turn. `ids` is the first of ids that follow one another, or are all of them.
         `released` are sequences, results and digests, as in `token`.
         """
-        self._workers[worker].turns(checkpoint, turns, columns, first_id, released)
+        self._workers[worker].turns(checkpoint, turns, columns, ids, released)
 
     def note(self, worker: int, note: messages_pb2.Note) -> None:
         """A note, made after the requests given before. What is only for people is left out."""
@@ -98,7 +99,7 @@ class _WorkerDigest:
         self._note_count = 0
         self._released_count = 0
 
-    def requests(self, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
+    def requests(self, columns: messages_pb2.Requests, count: int, ids_or_first: int | Values) -> None:
         kinds, flags, disks, offsets, lengths, digests, ids = self._requests
         kinds.update(columns.kind)
         flags.update(columns.flags)
@@ -106,12 +107,14 @@ class _WorkerDigest:
         offsets.update(columns.offset)
         lengths.update(columns.length)
         digests.update(columns.digest)
-        if count == 1:
-            ids.update(first_id.to_bytes(8, "little"))
+        if not isinstance(ids_or_first, int):
+            ids.update(ids_or_first.tobytes())
+        elif count == 1:
+            ids.update(ids_or_first.to_bytes(8, "little"))
         elif count < _SMALL:
-            ids.update(struct.pack(f"<{count}Q", *range(first_id, first_id + count)))
+            ids.update(struct.pack(f"<{count}Q", *range(ids_or_first, ids_or_first + count)))
         else:
-            ids.update(np.arange(first_id, first_id + count, dtype="<u8").data)
+            ids.update(np.arange(ids_or_first, ids_or_first + count, dtype="<u8").data)
         self._request_count += count
 
     def token(self, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes) -> None:
@@ -136,7 +139,7 @@ class _WorkerDigest:
         checkpoint: int,
         turns: Turns,
         columns: messages_pb2.Requests,
-        first_id: int,
+        ids: int | Values,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         made = turns.requests.cumsum()
@@ -147,8 +150,8 @@ class _WorkerDigest:
         rows[:, 3] = self._note_count
         rows[:, 4] = turns.released
         self._tokens.update(rows.tobytes())
-        if made[-1]:
-            self.requests(columns, int(made[-1]), first_id)
+        if columns.kind:
+            self.requests(columns, len(columns.kind), ids)
         for hashed, column in zip(self._released, released, strict=True):
             hashed.update(column)
         some = np.flatnonzero(turns.delivered)
