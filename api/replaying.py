@@ -129,7 +129,6 @@ def replay(
             interruptible(),
             terminal_for_workers(breaks) as debugger_lock,
             _disks_again(reader, disks, offline=offline, force=force, on_copy=on_copy) as headers,
-            contextlib.ExitStack() as again,
         ):
             if output is not None:
                 check_tape_path(output, headers)
@@ -153,7 +152,7 @@ def replay(
                 reader
             ):
                 leased = setting.leased(strict=strict)
-            ahead = LookAhead(again.enter_context(TapeReader.open(tape)), leased) if any(leased) else None
+            ahead = LookAhead(reader, leased) if any(leased) else None
             checker = checker_of(len(headers), recorded.workers, level)
             log = log_of(console)
             replayer = (

@@ -1,27 +1,36 @@
-"""Leases of a replay: what is to come, read off the tape ahead and told to the workers.
+"""Leases of a replay: what is to come, read off the tape ahead and told to the workers, a block at a time.
 
 A worker that has been told passes such a checkpoint without asking. Left out are checkpoints before which the worker's
 program did something other than requests, or at which it got messages: these bind workers to each other, and are asked
 for. So is a checkpoint that could wait for ever.
+
+The tape is read once: blocks that have been told are kept, columns and all, for the replay that comes to them.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ringtape.coordinator.completions import CompletionQueue
+import numpy as np
+from numpy.typing import NDArray
+
+from ringtape.coordinator.completions import CompletionQueue, Released
 from ringtape.coordinator.conductor import Send
 from ringtape.coordinator.errors import ProtocolError
+from ringtape.coordinator.tape.parts import REQUEST_COLUMNS, Part, Parts
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.runs import CompletionsRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import TapeDamaged
 
-# The workers know what is to come so many requests ahead, and are told more when they know half of it.
-AHEAD_ROWS = 1 << 14
+# The workers know what is to come at least so many requests ahead, each; and are told a block more when they do not.
+AHEAD_ROWS = 1 << 13
+# No more is read ahead than so many requests, or so many blocks.
+AHEAD_ROWS_MAX = 1 << 17
+AHEAD_BLOCKS_MAX = 32
 _WAIT = wire_pb2.Checkpoint.MODE_WAIT
-_REQUESTS = ("kind", "flags", "disk", "offset", "length", "digest")
 
 
 class _Ahead:
@@ -32,94 +41,142 @@ class _Ahead:
         self.completed = CompletionQueue()
         self.told = 0  # checkpoints that are in a lease and have not been passed
         # Since the last checkpoint: requests, and whether there was something else.
-        self._columns = tuple(bytearray() for _ in _REQUESTS)
+        self._columns: list[bytes] = [b"" for _ in REQUEST_COLUMNS]
         self._made = 0
         self._noted = False
-        self._lease = _Lease()
+        self._leases: list[wire_pb2.Lease] = []
 
-    def requests(self, run: RequestsRun) -> None:
-        self._lease.ids.append(
-            wire_pb2.IdRange(first_sequence=run.first_sequence, first_id=run.first_id, count=run.count)
-        )
-        self._made += run.count
-        columns = run.columns
-        for column, name in zip(self._columns, _REQUESTS, strict=True):
-            column += getattr(columns, name)
+    def read(self, part: Part) -> None:
+        """What the worker does in the next block."""
+        lease = wire_pb2.Lease()
+        for sequence, first_id, count in part.id_ranges():
+            lease.ids.add(first_sequence=sequence, first_id=first_id, count=count)
+        self.completed.add(part.completions())
+        start, stop = part.all
+        noted = part.noted()
+        noted[0] |= self._noted
+        self._noted = bool(noted[-1])
+        columns = [
+            before + column for before, column in zip(self._columns, part.request_columns, strict=True)
+        ]
+        if part.tokens:
+            turns = part.turns(start, stop, before=self._made)
+            released = take_released(self.completed, part, start.tokens, stop.tokens)
+            self._made += int(part.made[-1])
+            self._tell(lease, turns, noted[:-1], columns, released)
+            columns = [
+                column[dtype.itemsize * self._made :]
+                for column, (_, dtype) in zip(columns, REQUEST_COLUMNS, strict=True)
+            ]
+        self._columns, self._made = columns, len(columns[0])
+        self.checkpoints += part.tokens
+        if lease.checkpoint or lease.ids:
+            self._leases.append(lease)
 
-    def note(self) -> None:
-        self._noted = True
+    def _tell(
+        self,
+        lease: wire_pb2.Lease,
+        turns: Turns,
+        noted: NDArray[np.bool_],
+        columns: list[bytes],
+        released: Released,
+    ) -> None:
+        """Put these turns into the lease, but for those that are asked for."""
+        made, _, went, delivered = turns.counts
+        _, _, clock_ns, deadline_ns = turns.times
+        endless = (turns.mode == _WAIT) & (went == 0) & (deadline_ns == 0)
+        told = ~(noted | endless | (delivered != 0))
+        numbers = np.arange(1, len(turns) + 1, dtype=np.uint64) + np.uint64(self.checkpoints)
+        self.told += int(told.sum())
+        rows, results = np.repeat(told, made), np.repeat(told, went)
+        lease.checkpoint = numbers[told].tobytes()
+        out = lease.turns
+        out.requests = made[told].astype("<u4").tobytes()
+        out.released = went[told].astype("<u4").tobytes()
+        out.clock_ns, out.deadline_ns = clock_ns[told].tobytes(), deadline_ns[told].tobytes()
+        out.mode = turns.mode[told].tobytes()
+        for column, (name, dtype) in zip(columns, REQUEST_COLUMNS, strict=True):
+            setattr(lease.requests, name, _chosen(column, dtype, rows))
+        completions, u64 = lease.released, np.dtype("<u8")
+        completions.sequence = _chosen(released.sequences, u64, results)
+        completions.result = _chosen(released.results, u64, results)
+        completions.digest = _chosen(released.digests, u64, results)
 
-    def token(self, run: TokenRun) -> None:
-        self.checkpoints += 1
-        queue = self.completed
-        released = queue.first(run.released) if run.order is None else queue.chosen(run.order)
+    def take(self) -> list[wire_pb2.Lease]:
+        """What has not been told."""
+        leases, self._leases = self._leases, []
+        return leases
+
+
+def _chosen(column: bytes, dtype: np.dtype[Any], rows: NDArray[np.bool_]) -> bytes:
+    """These of the column's first rows."""
+    if not column:
+        return column
+    return np.frombuffer(column, dtype, len(rows))[rows].tobytes()
+
+
+def take_released(queue: CompletionQueue, part: Part, start: int, stop: int) -> Released:
+    """Take out of a worker's queue, which has all its completions so far, what its tokens between release.
+
+    The columns are of all of them.
+    """
+    orders = part.orders(start, stop)
+    if not any(orders):
+        released = queue.first(int(part.released[start:stop].sum()))
         queue.take(released)
-        endless = run.mode == _WAIT and not run.released and not run.deadline_ns
-        if not (self._noted or run.delivered or endless):
-            lease = self._lease
-            lease.checkpoint.append(self.checkpoints)
-            lease.counts.append(self._made)
-            lease.clock_ns.append(run.clock_ns)
-            lease.deadline_ns.append(run.deadline_ns)
-            lease.mode.append(run.mode)
-            lease.released.append(run.released)
-            for column, more in zip(lease.columns, self._columns, strict=True):
-                column += more
-            lease.sequences += released.sequences
-            lease.results += released.results
-            lease.digests += released.digests
-        self._noted, self._made = False, 0
-        for column in self._columns:
-            column.clear()
-
-    def take(self) -> wire_pb2.Lease | None:
-        """What has not been told; None if that is nothing."""
-        lease, self._lease = self._lease, _Lease()
-        self.told += len(lease.checkpoint)
-        return lease.message() if lease.checkpoint or lease.ids else None
-
-
-class _Lease:
-    """The columns of a message."""
-
-    def __init__(self) -> None:
-        self.ids: list[wire_pb2.IdRange] = []
-        self.checkpoint, self.clock_ns, self.deadline_ns = array("Q"), array("Q"), array("Q")
-        self.counts, self.released = array("I"), array("I")
-        self.mode = bytearray()
-        self.columns = tuple(bytearray() for _ in _REQUESTS)
-        self.sequences, self.results, self.digests = bytearray(), bytearray(), bytearray()
-
-    def message(self) -> wire_pb2.Lease:
-        message = wire_pb2.Lease(checkpoint=self.checkpoint.tobytes(), ids=self.ids)
-        turns = message.turns
-        turns.requests, turns.released = self.counts.tobytes(), self.released.tobytes()
-        turns.clock_ns, turns.deadline_ns = self.clock_ns.tobytes(), self.deadline_ns.tobytes()
-        turns.mode = bytes(self.mode)
-        for column, name in zip(self.columns, _REQUESTS, strict=True):
-            setattr(message.requests, name, bytes(column))
-        released = message.released
-        released.sequence, released.result = bytes(self.sequences), bytes(self.results)
-        released.digest = bytes(self.digests)
-        return message
+        return released
+    found = []
+    for count, order in zip(part.released[start:stop].tolist(), orders, strict=True):
+        one = queue.first(count) if order is None else queue.chosen(order)
+        queue.take(one)
+        found.append(one)
+    return Released(
+        sum(one.count for one in found),
+        b"".join(one.sequences for one in found),
+        b"".join(one.results for one in found),
+        b"".join(one.digests for one in found),
+        b"".join(one.contents for one in found),
+        None,
+    )
 
 
 class LookAhead:
     """Reads the tape ahead of a replay, and keeps count of what its workers may pass."""
 
     def __init__(self, reader: TapeReader, leased: Sequence[bool]) -> None:
-        """`reader` is at the tape's start, and used by nobody else; `leased` says which workers have leases."""
-        self._runs = self._runs_of(reader)
+        """`leased` says which workers have leases. Nobody else reads blocks from `reader`."""
+        self._reader = reader
         self._workers = {worker: _Ahead() for worker, one in enumerate(leased) if one}
-        self._runs_read = 0
+        self._rows_ahead = min(AHEAD_ROWS * len(self._workers), AHEAD_ROWS_MAX)
+        self._blocks = self._read()
+        #: What the replay has not come to.
+        self._kept: deque[Parts] = deque()
+        self._damage: TapeDamaged | None = None
         self._next_id = 1
 
-    def _runs_of(self, reader: TapeReader) -> Iterator[Run]:
+    def _read(self) -> Iterator[Parts]:
+        """Read on, and see what there is to tell."""
         try:
-            for block in reader.blocks():
-                yield from block.runs()
-        except TapeDamaged:
-            return  # whoever follows the tape comes to it and says so
+            for block in self._reader.blocks():
+                parts = Parts(block)
+                self._next_id = block.first_id + block.request_count
+                for part in parts.of:
+                    ahead = self._workers.get(part.worker)
+                    if ahead is not None:
+                        ahead.read(part)
+                yield parts
+        except TapeDamaged as error:
+            self._damage = error  # whoever follows the tape comes to it
+
+    def blocks(self) -> Iterator[Parts]:
+        """The blocks of the tape, for who follows it. Raises what `TapeReader.blocks` raises."""
+        while True:
+            parts = self._kept.popleft() if self._kept else next(self._blocks, None)
+            if parts is None:
+                break
+            yield parts
+        if self._damage is not None:
+            raise self._damage
 
     def has(self, worker: int) -> bool:
         """Has this worker leases?"""
@@ -138,38 +195,16 @@ class LookAhead:
         ahead = self._workers[worker]
         ahead.told = min(ahead.told, max(ahead.checkpoints - checkpoint, 0))
 
-    def tell(self, send: Send, runs: int, next_id: int) -> None:
+    def tell(self, send: Send, next_id: int) -> None:
         """The replay has come so far along the tape: see that the workers know what is to come."""
-        if self._runs_read > runs and self._next_id - next_id > AHEAD_ROWS // 2:
-            return
-        before = self._runs_read
-        while self._runs_read <= runs or self._next_id - next_id <= AHEAD_ROWS:
-            run = next(self._runs, None)
-            if run is None:
+        while self._next_id - next_id <= self._rows_ahead and len(self._kept) < AHEAD_BLOCKS_MAX:
+            parts = next(self._blocks, None)
+            if parts is None:
                 break
-            self._runs_read += 1
-            self._take(run)
-        if self._runs_read == before:
-            return
+            self._kept.append(parts)
         for worker, ahead in self._workers.items():
-            lease = ahead.take()
-            if lease is not None:
+            for lease in ahead.take():
                 send(worker, wire_pb2.CoordinatorMessage(lease=lease))
-
-    def _take(self, run: Run) -> None:
-        if isinstance(run, RequestsRun):
-            self._next_id = run.first_id + run.count
-        ahead = self._workers.get(run.worker)
-        if ahead is None:
-            return
-        if isinstance(run, RequestsRun):
-            ahead.requests(run)
-        elif isinstance(run, CompletionsRun):
-            ahead.completed.add(run.columns)
-        elif isinstance(run, TokenRun):
-            ahead.token(run)
-        else:
-            ahead.note()
 
 
 def may_look_ahead(reader: TapeReader) -> bool:

@@ -16,7 +16,7 @@ import xxhash
 
 from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
 from ringtape.coordinator.tape.slices import Completions, Requests, request_columns
-from ringtape.coordinator.tape.turns import Turns
+from ringtape.coordinator.tape.turns import Turns, Values
 from ringtape.proto import messages_pb2
 
 _SMALL = 16  # rows; below, `struct` is faster than numpy
@@ -63,14 +63,15 @@ class RunDigest:
         checkpoint: int,
         turns: Turns,
         columns: Requests,
-        first_id: int,
+        ids: int | Values,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         """The same as `requests` and `token` for each turn, from that checkpoint on; columns are of all turns.
 
+        They may go on behind the last turn. `ids` is the first of ids that follow one another, or are all of them.
         `released` are sequences, results and digests, as in `token`.
         """
-        self._workers[worker].turns(checkpoint, turns, columns, first_id, released)
+        self._workers[worker].turns(checkpoint, turns, columns, ids, released)
 
     def note(self, worker: int, note: messages_pb2.Note) -> None:
         """A note, made after the requests given before. What is only for people is left out."""
@@ -99,7 +100,7 @@ class _WorkerDigest:
         self._note_count = 0
         self._released_count = 0
 
-    def requests(self, columns: Requests, count: int, first_id: int) -> None:
+    def requests(self, columns: Requests, count: int, ids_or_first: int | Values) -> None:
         kinds, flags, disks, offsets, lengths, digests, ids = self._requests
         kind, flag, disk, offset, length, digest, _, _ = request_columns(columns)
         kinds.update(kind)
@@ -108,12 +109,14 @@ class _WorkerDigest:
         offsets.update(offset)
         lengths.update(length)
         digests.update(digest)
-        if count == 1:
-            ids.update(first_id.to_bytes(8, "little"))
+        if not isinstance(ids_or_first, int):
+            ids.update(ids_or_first.tobytes())
+        elif count == 1:
+            ids.update(ids_or_first.to_bytes(8, "little"))
         elif count < _SMALL:
-            ids.update(struct.pack(f"<{count}Q", *range(first_id, first_id + count)))
+            ids.update(struct.pack(f"<{count}Q", *range(ids_or_first, ids_or_first + count)))
         else:
-            ids.update(np.arange(first_id, first_id + count, dtype="<u8").data)
+            ids.update(np.arange(ids_or_first, ids_or_first + count, dtype="<u8").data)
         self._request_count += count
 
     def token(self, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes) -> None:
@@ -138,11 +141,11 @@ class _WorkerDigest:
         checkpoint: int,
         turns: Turns,
         columns: Requests,
-        first_id: int,
+        ids: int | Values,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         count = len(turns)
-        made, _, went, delivered = turns.totals
+        _, _, went, delivered = turns.totals if count else (0, 0, 0, 0)
         rows = np.empty((count, 5), dtype="<u8")  # as `_TOKEN` packs them
         rows[:, 0] = np.arange(checkpoint, checkpoint + count)
         rows[:, 1] = turns.times[2]
@@ -150,8 +153,9 @@ class _WorkerDigest:
         rows[:, 3] = self._note_count
         rows[:, 4] = turns.counts[2]
         self._tokens.update(rows.data)
+        made = len(columns.kind)
         if made:
-            self.requests(columns, made, first_id)
+            self.requests(columns, made, ids)
         sequence, result, digest = self._released
         sequence.update(released[0])
         result.update(released[1])

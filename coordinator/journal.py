@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.digest import RunDigest
-from ringtape.coordinator.tape.sink import TapeSink
+from ringtape.coordinator.tape.sink import NullTape, TapeSink
 from ringtape.coordinator.tape.slices import Completions, Requests
-from ringtape.coordinator.tape.turns import Turns
+from ringtape.coordinator.tape.turns import Turns, Values
 from ringtape.proto import messages_pb2, tape_pb2
 
 
@@ -77,6 +77,27 @@ class Journal:
             (released.sequences, released.results, released.digests),
         )
         self.tape.turns(worker, turns, requests, completions)
+
+    def passed(
+        self,
+        worker: int,
+        checkpoint: int,
+        turns: Turns,
+        requests: messages_pb2.Requests,
+        ids: Values,
+        released: Released,
+        untold: int,
+    ) -> None:
+        """A worker did on its own what the tape has: went through checkpoints from `checkpoint` on, maybe none.
+
+        Requests may go on behind the last; `ids` are of all of them. Of what was released so many completions had
+        not been told before.
+        """
+        self._digest.turns(
+            worker, checkpoint, turns, requests, ids, (released.sequences, released.results, released.digests)
+        )
+        assert isinstance(self.tape, NullTape), "a replay that writes a tape has no leases"
+        self.tape.count(requests=len(ids), completions=untold, tokens=len(turns))
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """A worker's program did something other than a request."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+
 from ringtape.coordinator.batches import Act, BatchChecker, RequestRows, add_ids
 from ringtape.coordinator.columns import u64
 from ringtape.coordinator.completions import CompletionQueue, Released
 from ringtape.coordinator.errors import DifferentData, Divergence, ProtocolError
 from ringtape.coordinator.tape.runs import TokenRun
 from ringtape.coordinator.tape.slices import slice_requests
+from ringtape.coordinator.tape.turns import Values
 from ringtape.coordinator.words import kind_name, note_in_words, request_in_words, waits_in_words
 from ringtape.proto import messages_pb2, wire_pb2
 
@@ -93,7 +96,11 @@ class ReplayedWorker:
     def take_requests(self, made: RequestRows, first_id: int) -> None:
         """These requests, which `peek_requests` gave, are the tape's and have the ids from `first_id` on."""
         sequence, count = self.made, made.count
-        self.passed_requests(made.columns, count, first_id)
+        self.ids.update(
+            zip(range(sequence, sequence + count), range(first_id, first_id + count), strict=True)
+        )
+        self._kinds.update(zip(range(sequence, sequence + count), made.columns.kind, strict=True))
+        self.made += count
         add_ids(self.new_ids, sequence, first_id, count)
         self.rows_ahead -= count
         self._taken += count
@@ -103,37 +110,34 @@ class ReplayedWorker:
             self._acts.popleft()
             self._taken = 0
 
-    def passed_requests(self, columns: messages_pb2.Requests, count: int, first_id: int) -> None:
-        """It has made these requests, which are the tape's, and have the ids from `first_id` on."""
-        sequence = self.made
-        self.ids.update(
-            zip(range(sequence, sequence + count), range(first_id, first_id + count), strict=True)
-        )
-        self._kinds.update(zip(range(sequence, sequence + count), columns.kind, strict=True))
+    def pass_turns(self, checkpoints: int, kinds: bytes, ids: Values, released: Released) -> int:
+        """It has passed so many checkpoints and made such requests with these ids; these came out of `recorded`.
+
+        Returns how many of the released completions it has not told of, and will not.
+        """
+        self.passed -= checkpoints
+        self.checkpoints += checkpoints
+        first, count = self.made, len(kinds)
         self.made += count
-
-    def untold(self, released: Released) -> Released:
-        """Those of the released completions that the worker has not told of, and will not."""
-        if not self.completed:
-            return released
-        sequences = memoryview(released.sequences).cast("Q")
-        rows = [row for row, sequence in enumerate(sequences) if sequence not in self.completed]
-        sequence, result, digest, contents = (
-            b"".join(column[8 * row : 8 * row + 8] for row in rows)
-            for column in (released.sequences, released.results, released.digests, released.contents)
-        )
-        return Released(len(rows), sequence, result, digest, contents, None)
-
-    def pass_token(self, released: Released) -> None:
-        """It has passed the checkpoint whose token releases these."""
-        self.passed -= 1
-        self.checkpoints += 1
-        self.recorded.take(released)
-        for sequence in memoryview(released.sequences).cast("Q"):
-            del self.ids[sequence]
-            del self._kinds[sequence]
-            if self.completed and self.completed.pop(sequence, None) is not None and sequence in self._queued:
-                self._queued.remove(sequence)
+        # Most of them come and go in one step; accounts are kept of those alone that are there before or behind it.
+        rows = np.frombuffer(released.sequences, np.int64) - first
+        left = np.ones(count, np.bool_)
+        left[rows[rows >= 0]] = False
+        for row in rows[rows < 0].tolist():
+            del self.ids[first + row]
+            del self._kinds[first + row]
+        places = left.nonzero()[0]
+        for row, id_ in zip(places.tolist(), ids[places].tolist(), strict=True):
+            self.ids[first + row] = id_
+            self._kinds[first + row] = kinds[row]
+        untold = released.count
+        if self.completed:
+            for sequence in memoryview(released.sequences).cast("Q"):
+                if self.completed.pop(sequence, None) is not None:
+                    untold -= 1
+                    if sequence in self._queued:
+                        self._queued.remove(sequence)
+        return untold
 
     def take_note(self) -> messages_pb2.Note:
         """The first act, a note, is the tape's."""

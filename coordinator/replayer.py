@@ -19,13 +19,23 @@ from ringtape.coordinator.conductor import Returns, Send, start_token
 from ringtape.coordinator.contents import ContentsKeeper
 from ringtape.coordinator.errors import ProtocolError
 from ringtape.coordinator.journal import Journal
+from ringtape.coordinator.passed import pass_on
 from ringtape.coordinator.post import Post
 from ringtape.coordinator.replayed import NOTES_UNASKED, ReplayedWorker, same_note
 from ringtape.coordinator.requests import Place
 from ringtape.coordinator.stalls import stalled_at_stop, stalled_before, stalled_in_wait
 from ringtape.coordinator.stops import Inspection
+from ringtape.coordinator.tape.parts import Parts
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.runs import BlockView, CompletionsRun, NoteRun, RequestsRun, Run, TokenRun
+from ringtape.coordinator.tape.runs import (
+    BlockView,
+    CompletionsRun,
+    Cursor,
+    NoteRun,
+    RequestsRun,
+    Run,
+    TokenRun,
+)
 from ringtape.coordinator.tape.slices import slice_requests
 from ringtape.coordinator.words import checkpoint_in_words, note_in_words, request_in_words
 from ringtape.proto import messages_pb2, tape_pb2, wire_pb2
@@ -60,7 +70,6 @@ class Replayer:
         self.stopped = ""
         self._inspection = inspection
         self._ahead = ahead
-        self._runs_followed = 0
         #: The damage that ended the tape early, if it was damage.
         self.damage: TapeDamaged | None = None
         workers = reader.header.workers
@@ -78,8 +87,10 @@ class Replayer:
         self._died: dict[int, RingtapeError] = {}
         seal = reader.find_seal()
         self._ends_as_planned = seal is not None and seal.end != tape_pb2.Seal.END_WORKER_DIED
-        self._runs = self._runs_of(reader)
+        self._blocks = self._blocks_of(reader)
         self._block: BlockView | None = None
+        self._cursor: Cursor | None = None
+        self._parts: Parts | None = None
         self._run: Run | None = None
         self._cut: messages_pb2.Requests | None = None
         self._offset = 0  # rows of the current run that are done
@@ -88,12 +99,17 @@ class Replayer:
         self._tape_ns = 0
         self._gap_ns = 0
         self._came_ns = 0
+        # Checkpoints that workers have passed and the tape has not come to.
+        self._passed = 0
 
-    def _runs_of(self, reader: TapeReader) -> Iterator[Run]:
+    def _blocks_of(self, reader: TapeReader) -> Iterator[BlockView]:
         try:
-            for block in reader.blocks():
-                self._block = block
-                yield from block.runs()
+            if self._ahead is None:
+                yield from reader.blocks()
+            else:
+                for parts in self._ahead.blocks():
+                    self._parts = parts
+                    yield parts.block
         except TapeDamaged as error:
             self.damage = error
 
@@ -109,7 +125,7 @@ class Replayer:
 
     def _tell_ahead(self) -> None:
         if self._ahead is not None:
-            self._ahead.tell(self._send, self._runs_followed, self._journal.next_id)
+            self._ahead.tell(self._send, self._journal.next_id)
 
     def data(self, worker: int, data: bytearray) -> None:
         """See `Conductor`."""
@@ -125,6 +141,7 @@ class Replayer:
                 raise ProtocolError(f"worker {worker} passed checkpoints without a lease")
             self._ahead.passed(worker, batch.passed)
             state.passed += batch.passed
+            self._passed += batch.passed
         state.add(batch, self._checker)
         self._admissions.completed(worker, batch.completions.sequence)
         self._follow()
@@ -149,6 +166,8 @@ class Replayer:
             if self._inspection is not None and self._stops():
                 return
             run = self._run
+            if self._passed and self._pass_on():
+                continue
             if isinstance(run, RequestsRun):
                 went_on = self._requests(run)
             elif isinstance(run, TokenRun):
@@ -200,14 +219,35 @@ class Replayer:
         return any(state.in_flight() for state in self._workers)
 
     def _next_run(self) -> None:
-        self._run = next(self._runs, None)
-        self._runs_followed += 1
+        self._run = None if self._cursor is None else self._cursor.next()
+        while self._run is None:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._block = block
+            self._cursor = Cursor(block)
+            self._run = self._cursor.next()
         self._offset = 0
         self._cut = None
         self._came_ns = self._now_ns()
         if self._run is not None:
             self._gap_ns = max(self._run.at_ns - self._tape_ns, 0)
             self._tape_ns = max(self._tape_ns, self._run.at_ns)
+
+    def _pass_on(self) -> bool:
+        """Go along the tape as far as workers have passed it on their own, in this block; False if that is nowhere."""
+        parts, cursor = self._parts, self._cursor
+        assert parts is not None and cursor is not None, "who has leases is told of blocks with their parts"
+        start = cursor.place
+        stop = pass_on(parts, start, self._workers, self._journal)
+        if stop == start:
+            return False
+        assert not self._offset, "what was passed is whole"
+        self._passed = sum(state.passed for state in self._workers)
+        self._tape_ns = max(self._tape_ns, parts.latest_ns(start, stop))
+        cursor.jump(stop)
+        self._next_run()
+        return True
 
     def _completions(self, run: CompletionsRun) -> None:
         self._workers[run.worker].recorded.add(run.columns)
@@ -220,8 +260,6 @@ class Replayer:
 
     def _requests(self, run: RequestsRun) -> bool:
         state = self._workers[run.worker]
-        if state.passed:
-            return self._passed_requests(run, state)
         while self._offset < run.count:
             if state.act is None and state.waits is None:
                 return False
@@ -247,43 +285,11 @@ class Replayer:
                 self._inspection.requests(made.columns, made.count, place)
         return True
 
-    def _passed_requests(self, run: RequestsRun, state: ReplayedWorker) -> bool:
-        """The worker has made these, to the letter, and passed the checkpoint behind them."""
-        columns = self._columns(run)
-        self._admissions.requests(run.worker, state.made, columns, run.count)
-        state.passed_requests(columns, run.count, run.first_id)
-        self._journal.requests(run.worker, columns, run.count, run.at_ns)
-        return True
-
     def _journal_requests(self, worker: int, made: RequestRows, recorded: messages_pb2.Requests) -> None:
         self._journal.requests(worker, made.columns, made.count, made.at_ns)
 
-    def _passed_token(self, run: TokenRun, state: ReplayedWorker) -> bool:
-        """The worker has passed this checkpoint, with all that it released."""
-        released = state.released_by(run)
-        untold = state.untold(released)
-        if untold.count:
-            columns = messages_pb2.Completions(
-                sequence=untold.sequences, result=untold.results, digest=untold.digests
-            )
-            self._journal.completions(run.worker, columns, untold.count, self._now_ns())
-        state.pass_token(released)
-        self._journal.token(
-            run.worker,
-            state.checkpoints,
-            clock_ns=run.clock_ns,
-            deadline_ns=run.deadline_ns,
-            mode=run.mode,
-            released=released,
-            delivered=run.delivered,
-            at_ns=self._now_ns(),
-        )
-        return True
-
     def _token(self, run: TokenRun) -> bool:
         state = self._workers[run.worker]
-        if state.passed:
-            return self._passed_token(run, state)
         if state.act is None and state.waits is None:
             return False
         same = False

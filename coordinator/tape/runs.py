@@ -10,7 +10,7 @@ run, and a long run may have become several. Only the rows and their order mean 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -107,6 +107,13 @@ class NoteRun:
 Run: TypeAlias = RequestsRun | CompletionsRun | TokenRun | NoteRun
 
 
+class Place(NamedTuple):
+    """Somewhere between the rows of a block: before a run, or before one row of a run of tokens or notes."""
+
+    run: int
+    row: int
+
+
 @dataclass(frozen=True, slots=True)
 class BlockView:
     """One whole block of the tape.
@@ -142,28 +149,52 @@ class BlockView:
 
     def runs(self) -> Iterator[Run]:
         """Its runs, in the order in which they happened."""
-        tables = self.tables
-        tokens = _tokens(tables)
-        for table, worker, count, at_ns, start, first in zip(
-            tables.run_table.tolist(),
-            tables.run_worker.tolist(),
-            tables.run_count.tolist(),
-            tables.run_ns.tolist(),
-            tables.run_start.tolist(),
-            self.followed.first,
-            strict=True,
-        ):
-            if table == tape_pb2.TABLE_REQUESTS:
-                yield RequestsRun(worker, count, at_ns, tables.first_id + start, first, tables, start)
-            elif table == tape_pb2.TABLE_COMPLETIONS:
-                yield CompletionsRun(worker, count, at_ns, tables, start)
-            elif table == tape_pb2.TABLE_TOKENS:
-                for row in range(count):
-                    number = tables.first_token + start + row
-                    yield TokenRun(worker, number, first + row, at_ns, *next(tokens))
-            else:
-                for note in tables.notes[start : start + count]:
-                    yield NoteRun(worker, at_ns, note)
+        return iter(Cursor(self).next, None)
+
+
+class Cursor:
+    """Goes along the runs of a block, one by one, and jumps where it is told to."""
+
+    def __init__(self, block: BlockView) -> None:
+        tables = block.tables
+        self._tables = tables
+        self._runs = list(
+            zip(
+                tables.run_table.tolist(),
+                tables.run_worker.tolist(),
+                tables.run_count.tolist(),
+                tables.run_ns.tolist(),
+                tables.run_start.tolist(),
+                block.followed.first,
+                strict=True,
+            )
+        )
+        self._tokens = list(_tokens(tables))
+        #: Where the run is that `next` gave last, and the one that it gives next.
+        self.place = self._next = Place(0, 0)
+
+    def jump(self, place: Place) -> None:
+        """Go on from that place."""
+        self._next = place
+
+    def next(self) -> Run | None:
+        """The next run; None at the end of the block."""
+        self.place = run, row = self._next
+        if run == len(self._runs):
+            return None
+        table, worker, count, at_ns, start, first = self._runs[run]
+        tables = self._tables
+        if table == tape_pb2.TABLE_REQUESTS:
+            self._next = Place(run + 1, 0)
+            return RequestsRun(worker, count, at_ns, tables.first_id + start, first, tables, start)
+        if table == tape_pb2.TABLE_COMPLETIONS:
+            self._next = Place(run + 1, 0)
+            return CompletionsRun(worker, count, at_ns, tables, start)
+        self._next = Place(run, row + 1) if row + 1 < count else Place(run + 1, 0)
+        if table == tape_pb2.TABLE_TOKENS:
+            number = tables.first_token + start + row
+            return TokenRun(worker, number, first + row, at_ns, *self._tokens[start + row])
+        return NoteRun(worker, at_ns, tables.notes[start + row])
 
 
 def _tokens(tables: Tables) -> Iterator[tuple[int, int, int, int, tuple[int, ...] | None, int]]:

@@ -135,6 +135,12 @@ class NullTape:
         self.completion_count += came
         self.token_count += len(turns)
 
+    def count(self, *, requests: int, completions: int, tokens: int) -> None:
+        """Counts so many more."""
+        self.request_count += requests
+        self.completion_count += completions
+        self.token_count += tokens
+
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """Nothing."""
 
