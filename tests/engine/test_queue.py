@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -151,6 +151,7 @@ class Run:
 
 @settings(max_examples=60)
 @given(st.lists(REQUESTS | st.none(), max_size=120), st.sampled_from([2, 512]), st.booleans())
+@example([(Kind.READ, disk, 0, 1, False) for disk in (0, 1, 1, 0)], 512, True)
 def test_order_of_the_program_decides_the_data(
     acts: list[tuple[Kind, int, int, int, bool] | None], in_kernel_max: int, mapped: bool
 ) -> None:
