@@ -155,14 +155,17 @@ class CoordinatedGate:
         self._number += 1
         queue = self.queue
         self._stamp()
-        if mode == WAIT:
-            queue.hand_over()
-        else:
-            queue.submit()
-        if self._reap() and self._receive() is not None:
-            raise FramingError("the coordinator answered before it was asked")
-        if mode == WAIT and not deadline_ns and queue.completed == self._released and self._can_withhold():
-            # No token can come before something completes: if it does soon, one message tells both.
+        # No token can come before something completes: if it does soon, one message tells both.
+        withholds = mode == WAIT and not deadline_ns
+        if not withholds or queue.many or not self._lacks_completions():
+            if mode == WAIT:
+                queue.hand_over()
+            else:
+                queue.submit()
+            if self._reap() and self._receive() is not None:
+                raise FramingError("the coordinator answered before it was asked")
+        # Else the wait hands over: one system call does for both.
+        if withholds and self._lacks_completions():
             self._wait_once(WITHHOLD_NS_MAX, tell=False)
         batch = self._outbox.take(self._now_ns())
         waits = batch.checkpoint
@@ -218,9 +221,9 @@ class CoordinatedGate:
         """Take a message that answers no question; False for one that does."""
         return False
 
-    def _can_withhold(self) -> bool:
-        """Can something complete, and waits nobody for what is in the outbox, nor a completion for an answer to it?"""
-        if not self.queue.active:
+    def _lacks_completions(self) -> bool:
+        """Has nothing completed that can, and waits nobody for what is told, nor a completion for an answer to it?"""
+        if not self.queue.active or self.queue.completed != self._released:
             return False
         return not self.mail.waiting and not self.queue.unadmitted and not self._outbox.urgent
 

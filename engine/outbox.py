@@ -53,6 +53,8 @@ class Outbox:
         self._completion_contents = array("Q")
         # Rows that were made last: columns, the first and the last; not yet among the columns above.
         self._rows: tuple[Sequence[NDArray[Any]], int, int] | None = None
+        # The disk of the reads whose offsets and lengths are the last of their columns, and nothing else is told yet.
+        self._reads_of = -1
         self._notes: list[messages_pb2.Note] = []
         self._note_bytes = 0
         #: Is there something among it that other workers may wait for?
@@ -64,7 +66,7 @@ class Outbox:
 
     def request(self, request: Request, completed: int) -> None:
         """The program made a request when `completed` of the worker's requests had completed."""
-        if self._rows is not None:
+        if self._rows is not None or self._reads_of >= 0:
             self._take_rows()
         self._kind.append(request.kind)
         self._flags.append(request.flags)
@@ -78,6 +80,14 @@ class Outbox:
         if request.kind is _FSYNC:
             self._fsync_covers.append(completed)
 
+    def read(self, disk: int, offset: int, length: int) -> None:
+        """As `request`, of a read."""
+        if disk != self._reads_of:
+            self._take_rows()
+            self._reads_of = disk
+        self._offset.append(offset)
+        self._length.append(length)
+
     def completion(self, request: Request, digest: int, contents: int = 0) -> None:
         """The kernel finished a request; `digest` and `contents` are of the data that a read returned."""
         self._sequence.append(request.sequence)
@@ -89,6 +99,8 @@ class Outbox:
 
     def request_rows(self, told: Sequence[NDArray[Any]], first: int, last: int) -> None:
         """As `request`, of many reads and writes: these rows of columns that do not change any more."""
+        if self._reads_of >= 0:
+            self._take_rows()
         if self._rows is not None:
             if self._rows[0] is told and self._rows[2] == first:
                 first = self._rows[1]
@@ -104,6 +116,8 @@ class Outbox:
 
     def _take_rows(self) -> None:
         """Let the columns have the rows that were told; they may have their digests already."""
+        if self._reads_of >= 0:
+            self._take_reads()
         if self._rows is None:
             return
         (told, first, last), self._rows = self._rows, None
@@ -119,11 +133,23 @@ class Outbox:
             if self.contents is not None:
                 self._request_contents.frombytes(zeros)
 
+    def _take_reads(self) -> None:
+        """Let the other columns have what the reads that were told last have in common."""
+        count = len(self._offset) - len(self._kind)
+        self._kind += bytes((Kind.READ,)) * count
+        self._flags += bytes(count)
+        self._disk.frombytes(self._reads_of.to_bytes(2, "little") * count)
+        if self.digests:
+            self._digest.frombytes(bytes(8 * count))
+            if self.contents is not None:
+                self._request_contents.frombytes(bytes(8 * count))
+        self._reads_of = -1
+
     @property
     def made(self) -> int:
         """How many requests it holds."""
         rows = self._rows
-        return len(self._kind) if rows is None else len(self._kind) + rows[2] - rows[1]
+        return len(self._offset) if rows is None else len(self._offset) + rows[2] - rows[1]
 
     def request_bytes(self) -> tuple[bytes, ...]:
         """The columns of the requests that it holds: kinds, flags, disks, offsets, lengths, digests."""
@@ -134,6 +160,7 @@ class Outbox:
     def forget_requests(self) -> None:
         """Nobody has to be told of the requests that it holds."""
         self._rows = None
+        self._reads_of = -1
         self._kind.clear()
         self._flags.clear()
         columns = self._disk, self._offset, self._length, self._digest, self._fsync_covers
@@ -167,7 +194,7 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Is there nothing to tell?"""
-        return not (self._rows or self._kind or self._sequence or self._notes or self._turns)
+        return not (self._rows or self._offset or self._sequence or self._notes or self._turns)
 
     def turn(self, now_ns: int, *, deadline_ns: int, mode: int, released: int, delivered: int) -> int:
         """A leased worker released completions on its own: what comes from now on comes after that.

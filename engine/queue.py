@@ -232,9 +232,9 @@ class RequestQueue:
         self.made = sequence + 1
         self.active += 1
         self.outstanding[sequence] = self._in_kernel[sequence] = request
-        if self._tells:
-            self.outbox.request(request, self.completed)
         length = request.length
+        if self._tells:
+            self.outbox.read(request.disk, request.offset, length)
         slot = request.slot = self.buffers.take(length)
         if slot.registered and self._ring.fixed_buffers:
             self._ring.put_read(request, slot.iovec(length))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -113,6 +113,7 @@ class Run:
         self.queue = RequestQueue(self.ring, buffers, [False, False], self.outbox, digests=True, ordered=True)
         self.model = [bytearray(BLOCKS * BLOCK) for _ in paths]
         self.expected: list[tuple[int, int]] = []
+        self.made: list[tuple[int, ...]] = []
 
     def issue(self, kind: Kind, disk: int, block: int, count: int, fua: bool) -> None:
         if kind is Kind.FSYNC:
@@ -131,6 +132,8 @@ class Run:
         moved = request.length if kind in (Kind.READ, Kind.WRITE) else 0
         digest = xxh3_64_intdigest(bytes(self.model[disk][stretch])) if kind is Kind.READ else 0
         self.expected.append((moved, digest))
+        written = 0 if data is None else xxh3_64_intdigest(data)
+        self.made.append((kind, request.flags, disk, request.offset, request.length, written))
         if kind is Kind.READ:
             self.queue.issue_read(request)
         else:
@@ -148,6 +151,7 @@ class Run:
 
 @settings(max_examples=60)
 @given(st.lists(REQUESTS | st.none(), max_size=120), st.sampled_from([2, 512]), st.booleans())
+@example([(Kind.READ, disk, 0, 1, False) for disk in (0, 1, 1, 0)], 512, True)
 def test_order_of_the_program_decides_the_data(
     acts: list[tuple[Kind, int, int, int, bool] | None], in_kernel_max: int, mapped: bool
 ) -> None:
@@ -170,7 +174,11 @@ def test_order_of_the_program_decides_the_data(
                 finished += run.reap()
             assert run.ring.most <= in_kernel_max
             assert sorted(request.sequence for request in finished) == list(range(len(run.expected)))
-            told = run.outbox.take(0).completions
+            batch = run.outbox.take(0)
+            made, told = batch.requests, batch.completions
+            columns = (made.disk, "H"), (made.offset, "Q"), (made.length, "Q"), (made.digest, "Q")
+            rest = [memoryview(column).cast(width) for column, width in columns]
+            assert list(zip(made.kind, made.flags, *rest, strict=True)) == run.made
             outcomes = {
                 sequence: (result, digest)
                 for sequence, result, digest in zip(
