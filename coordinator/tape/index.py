@@ -22,7 +22,8 @@ class IndexBuilder:
     """Takes snapshots of one tape: one every few blocks, fewer the longer the tape gets."""
 
     def __init__(self) -> None:
-        self._index = tape_pb2.Index()
+        # By block, serialized: a message keeps the memory of all that was ever in it.
+        self._snapshots: dict[int, bytes] = {}
         self._bytes = 0
         self._stride = STRIDE_BLOCKS
 
@@ -30,19 +31,25 @@ class IndexBuilder:
         """The block with this number is the next after this byte, and after what the ledger knows."""
         if block == 1 or (block - 1) % self._stride:
             return
-        snapshot = snapshot_of(offset, block, ledger)
-        self._index.snapshots.append(snapshot)
-        self._bytes += snapshot.ByteSize()
-        while self._bytes > INDEX_BYTES_MAX and self._index.snapshots:
+        self._snapshots[block] = snapshot_of(offset, block, ledger).SerializeToString()
+        self._bytes += len(self._snapshots[block])
+        while self._bytes > INDEX_BYTES_MAX and self._snapshots:
             self._stride *= 2
-            kept = [one for one in self._index.snapshots if (one.block - 1) % self._stride == 0]
-            del self._index.snapshots[:]
-            self._index.snapshots.extend(kept)
-            self._bytes = sum(one.ByteSize() for one in kept)
+            self._snapshots = {
+                number: snapshot
+                for number, snapshot in self._snapshots.items()
+                if (number - 1) % self._stride == 0
+            }
+            self._bytes = sum(map(len, self._snapshots.values()))
 
     def finish(self) -> tape_pb2.Index | None:
         """The index; None where it would be empty."""
-        return self._index if self._index.snapshots else None
+        if not self._snapshots:
+            return None
+        index = tape_pb2.Index()
+        for snapshot in self._snapshots.values():
+            index.snapshots.add().ParseFromString(snapshot)
+        return index
 
 
 def snapshot_of(offset: int, block: int, ledger: Ledger) -> tape_pb2.Snapshot:
