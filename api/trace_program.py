@@ -45,6 +45,7 @@ class Plan:
         fingerprint: of the trace's files, which have to be what they were.
         speed: how many times faster than in the trace; 0 is as fast as the disks go.
         depth: how many requests are under way at once, at most.
+        under_way: with each request at most as many are under way as were with it in the traced system.
         verify: compare what is read with what was written, and read all of it at the end.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     align: bool
     speed: float
     depth: int
+    under_way: bool
     verify: bool
 
     def placing(self) -> Placing:
@@ -69,6 +71,7 @@ class Plan:
             align=self.align,
             transfer_bytes_max=REQUEST_BYTES_MAX,
             speed=self.speed,
+            with_depth=self.under_way,
         )
 
     def open(self, **options: Any) -> Trace:
@@ -79,6 +82,7 @@ class Plan:
             action=self.action,
             time_unit=self.time_unit,
             skip_bad=self.skip_bad,
+            under_way=self.under_way,
             **options,
         )
 
@@ -176,16 +180,16 @@ class _Player:
 
 def ending_before_pauses(arrays: Iterable[Array]) -> Iterator[Array]:
     """The same rows in arrays that end before a pause, where there is time to read the next."""
-    rest = np.empty(0, ROW)
+    rest: Array | None = None
     for array in arrays:
-        rows = np.concatenate((rest, array))
+        rows = array if rest is None else np.concatenate((rest, array))
         middle = len(rows) // 2
         pauses = np.diff(rows["time_ns"][middle:])
         end = middle + int(np.argmax(pauses)) + 1 if len(pauses) else middle
         if end:
             yield rows[:end]
         rest = rows[end:]
-    if len(rest):
+    if rest is not None and len(rest):
         yield rest
 
 

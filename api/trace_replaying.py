@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ringtape import disks as disk_setup
 from ringtape import runs, traces
@@ -34,6 +34,7 @@ from ringtape.traces.trace import AUTO
 
 DEPTH = 256
 ORIGINAL, AS_FAST_AS_IT_GOES = "original", "max"
+AS_IN_THE_TRACE = "trace"
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ def replay_trace(
     fit: Fit = "refuse",
     align: bool = False,
     speed: str | float = ORIGINAL,
-    depth: int = DEPTH,
+    depth: int | Literal["trace"] = DEPTH,
     overlap: Overlap = "order",
     verify: bool = False,
     tape: StrPath | None = None,
     data: Data = "digest",
+    strict: bool = False,
     seed: int | None = None,
     console: Console | None = None,
 ) -> TraceReplay:
@@ -85,12 +87,15 @@ def replay_trace(
             takes them modulo the room; "clip" cuts off what is beyond.
         align: take all blocks of the disk that a request touches; else one that is not in whole blocks is refused.
         speed: "original", "2x" or 2 (twice as fast), or "max".
-        depth: so many requests under way at once, at most. What has to wait for that is late.
+        depth: so many requests under way at once, at most. What has to wait for that is late. "trace" is, with each
+            request, as many as were under way with it in the traced system, where the trace tells.
         overlap: as in `record`.
         verify: compare what is read with what was written before in the replay, and read all of that once more at the
             end. The report says how many blocks were wrong. Not with overlap "race", where nobody knows the order.
         tape: a tape to record it on; None records nothing.
         data: as in `record`, and without meaning where nothing is recorded.
+        strict: as in `record`, and without meaning where nothing is recorded. Each token is waited for, so it is late
+            more often.
         seed: of the run, which draws nothing at random.
         console: for those who show runs on a terminal.
 
@@ -108,10 +113,15 @@ def replay_trace(
     checked_seed(1, seed)
     entries = [_entry(device, place) for device, place in (mapping or {}).items()]
     options: dict[str, Any] = {"action": action, "time_unit": time_unit, "skip_bad": skip_bad}
+    as_traced = depth == AS_IN_THE_TRACE
     name = os.fspath(trace)
     with _readable_twice(name, recorded=tape is not None) as path:
-        with traces.open(path, format, **options) as opened, _named(path, name):
+        with _named(path, name), traces.open(path, format, under_way=as_traced, **options) as opened:
             facts = surveyed(opened)
+        if as_traced and not opened.completions:
+            raise TraceError(
+                f"{name} does not say when requests completed: it has not one completion; give a depth"
+            )
         plan = Plan(
             path=os.path.abspath(path),
             format=opened.format,
@@ -120,7 +130,8 @@ def replay_trace(
             fit=fit,
             align=align,
             speed=factor,
-            depth=depth,
+            depth=depth if isinstance(depth, int) else facts["under_way_max"],
+            under_way=as_traced,
             verify=verify,
             **options,
         )
@@ -138,8 +149,7 @@ def replay_trace(
                 tape=tape,
                 data=data,
                 overlap=overlap,
-                # It alone uses its disks, and a token that it had to wait for would make it late.
-                strict=False,
+                strict=strict,
                 console=console,
             )
     return TraceReplay(result, _report(name, plan, facts, opened, result, speed=speed, overlap=overlap))
@@ -164,11 +174,15 @@ def speed_of(speed: str | float) -> float:
     return factor
 
 
-def _check(fit: str, depth: int) -> None:
+def _check(fit: str, depth: int | str) -> None:
     if fit not in FITS:
         raise UsageError(f"fit {fit!r} must be one of: {', '.join(FITS)}")
+    if depth == AS_IN_THE_TRACE:
+        return
     if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= DEPTH_MAX:
-        raise UsageError(f"depth {depth!r} must be a whole number from 1 to {DEPTH_MAX}")
+        raise UsageError(
+            f"depth {depth!r} must be {AS_IN_THE_TRACE!r} or a whole number from 1 to {DEPTH_MAX}"
+        )
 
 
 def _entry(device: str, place: str) -> Entry:
@@ -302,7 +316,7 @@ def _report(
         "fit": plan.fit,
         "align": plan.align,
         "speed": speed,
-        "depth": plan.depth,
+        "depth": AS_IN_THE_TRACE if plan.under_way else plan.depth,
         "overlap": overlap,
         **returned,
     }

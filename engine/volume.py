@@ -185,6 +185,8 @@ class Volume:
         rows = self.arrays[-1]
         if rows.time_ns is None or self._next >= rows.count:
             return 0
+        if rows.room is not None and rows.room[self._next] <= self._unreleased - self._next:
+            return 0
         return self._began_ns + int(rows.time_ns[self._next])
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -211,6 +213,9 @@ class Volume:
         if rows.time_ns is not None and first < last:
             since_ns = self._gate.clock.ns - self._began_ns
             last = first + int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+        if rows.room is not None and first < last:
+            full = rows.room[first:last] <= self._unreleased - first
+            last = first + int(full.argmax()) if full.any() else last
         if first >= last:
             return
         if first == 0:
