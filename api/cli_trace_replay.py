@@ -193,20 +193,27 @@ def replay(
                 console=shown,
             )
     except KeyboardInterrupt as interrupt:
-        return console.interrupted(output if interrupt.args and mode is Mode.RECORD else None)
+        report = getattr(interrupt, "report", None)
+        code = _show(report, as_json=json) if report is not None else Exit.DONE
+        return code or console.interrupted(report["tape"] if report is not None else None)
     except RingtapeError as error:
         return console.fail(error)
+    return _show(done.report, as_json=json) or _say_what_went_wrong(done)
+
+
+def _show(report: dict[str, Any], *, as_json: bool) -> int:
+    """Print it; the exit code is that of an output that takes no more."""
     try:
-        if json:
+        if as_json:
             from json import dumps
 
-            print(dumps(done.report))
+            print(dumps(report))
         else:
-            _print_report(done.report)
+            _print_report(report)
         sys.stdout.flush()
     except OSError as error:
-        return console.output_failed(error) or _say_what_went_wrong(done)
-    return _say_what_went_wrong(done)
+        return console.output_failed(error)
+    return Exit.DONE
 
 
 def _tape_of(mode: Mode, output: str | None, *, strict: bool) -> str | None:
@@ -278,6 +285,8 @@ def _say_what_went_wrong(done: TraceReplay) -> int:
 
 def _print_report(report: dict[str, Any]) -> None:
     facts: dict[str, str] = {}
+    if report["interrupted"]:
+        facts["interrupted"] = "this is what had come of it shortly before"
     if report["digest"]:
         facts["digest"] = report["digest"]
     elapsed_s = report.get("elapsed_s")

@@ -21,6 +21,7 @@ from ringtape.disks import Disk
 from ringtape.engine.disks import parse_size
 from ringtape.engine.program import refuse_in_worker
 from ringtape.engine.volume import DEPTH_MAX
+from ringtape.jobs.side import path_of, read_so_far, side_folder
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import DiskError, TraceError
 from ringtape.results import Result
@@ -48,6 +49,19 @@ class TraceReplay:
 
     result: Result
     report: dict[str, Any]
+
+
+class TraceReplayInterrupted(KeyboardInterrupt):
+    """The replay was interrupted after it had begun.
+
+    Attributes:
+        report: of what had come of it shortly before, with the keys of `TraceReplay.report`, `digest` None; only with
+            those that are known beforehand where nothing had.
+    """
+
+    def __init__(self, text: str, report: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.report = report
 
 
 def replay_trace(
@@ -102,6 +116,7 @@ def replay_trace(
     Raises:
         TraceError: the trace cannot be read or has no place on the disks; nothing on any disk was touched.
         UsageError: an argument is impossible.
+        TraceReplayInterrupted: a KeyboardInterrupt, when it had begun.
         DiskError, TapeError, RingUnavailable, WorkerDied, KeyboardInterrupt: as in `record`.
     """
     refuse_in_worker()
@@ -133,26 +148,42 @@ def replay_trace(
             depth=depth if isinstance(depth, int) else facts["under_way_max"],
             under_way=as_traced,
             verify=verify,
+            side_folder="",
             **options,
         )
         if facts["last_ns"] is not None and not latest_due_fits(facts["last_ns"], factor):
             raise UsageError(f"at speed {speed} the trace takes longer than a clock of 64 bits goes")
         _check_requests(plan, name)
-        if tape is None:
-            result = runs.run(main, disks=given, seed=seed, arguments=plan, overlap=overlap, console=console)
-        else:
-            result = runs.record(
-                main,
-                disks=given,
-                seed=seed,
-                arguments=plan,
-                tape=tape,
-                data=data,
-                overlap=overlap,
-                strict=strict,
-                console=console,
-            )
-    return TraceReplay(result, _report(name, plan, facts, opened, result, speed=speed, overlap=overlap))
+        how: dict[str, Any] = {"disks": given, "seed": seed, "overlap": overlap, "console": console}
+        if tape is not None:
+            # It alone uses its disks, and a token that it had to wait for would make it late.
+            how |= {"tape": tape, "data": data, "strict": strict}
+        report = {
+            "trace": name,
+            "trace_requests": facts["requests"],
+            "skipped": opened.skipped,
+            "speed": speed,
+            "overlap": overlap,
+        }
+        result = _carried_out(plan, how, report)
+    return TraceReplay(result, _report(plan, report, result))
+
+
+def _carried_out(plan: Plan, how: Mapping[str, Any], report: Mapping[str, Any]) -> Result:
+    """The result of the run."""
+    with side_folder() as folder:
+        try:
+            run = runs.record if "tape" in how else runs.run
+            return run(main, arguments=replace(plan, side_folder=folder), **how)
+        except KeyboardInterrupt as interrupt:
+            # With words where the run had begun.
+            if not interrupt.args:
+                raise
+            returned = read_so_far(path_of(folder, 0, 0)) or {}
+            tape = os.fspath(how["tape"]) if "tape" in how else None
+            run_facts = {"mode": "record" if tape else "plain", "tape": tape, "digest": None}
+            so_far = _report_of(plan, report, run_facts, returned, interrupted=True)
+            raise TraceReplayInterrupted(str(interrupt), so_far) from None
 
 
 def speed_of(speed: str | float) -> float:
@@ -289,34 +320,33 @@ def _check_requests(plan: Plan, name: str) -> None:
             before += len(batch)
 
 
-def _report(
-    name: str,
-    plan: Plan,
-    facts: Mapping[str, Any],
-    trace: traces.Trace,
-    result: Result,
-    *,
-    speed: str | float,
-    overlap: str,
-) -> dict[str, Any]:
+def _report(plan: Plan, report: Mapping[str, Any], result: Result) -> dict[str, Any]:
     returned = result.returns[0] if isinstance(result.returns[0], dict) else {}
+    run_facts = {"mode": result.mode, "tape": result.tape, "digest": result.digest}
+    return _report_of(plan, report, run_facts, returned, interrupted=False)
+
+
+def _report_of(
+    plan: Plan,
+    report: Mapping[str, Any],
+    run_facts: Mapping[str, Any],
+    returned: Mapping[str, Any],
+    *,
+    interrupted: bool,
+) -> dict[str, Any]:
     return {
-        "trace": name,
+        "trace": report["trace"],
         "format": plan.format,
-        "mode": result.mode,
-        "tape": result.tape,
-        "digest": result.digest,
+        **run_facts,
         "requests": sum(one["requests"] for one in returned.get("kinds", {}).values()),
-        "trace_requests": facts["requests"],
-        "skipped": trace.skipped,
+        "interrupted": interrupted,
+        **report,
         "devices": [
             {"name": place.device, "disk": place.disk_name, "offset": place.offset, "room": place.room}
             for place in plan.places
         ],
         "fit": plan.fit,
         "align": plan.align,
-        "speed": speed,
         "depth": AS_IN_THE_TRACE if plan.under_way else plan.depth,
-        "overlap": overlap,
         **returned,
     }

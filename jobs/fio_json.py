@@ -60,6 +60,7 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
         "ringtape": {
             "version": version("ringtape"),
             "mode": outcome.mode,
+            "interrupted": outcome.interrupted,
             "seed": outcome.seed,
             "requests": outcome.requests,
             "checkpoints": outcome.checkpoints,
