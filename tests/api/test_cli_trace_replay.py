@@ -62,10 +62,17 @@ def spc(folder: Path, requests: Sequence[tuple[str, str, int, int]], name: str =
     return name
 
 
-@pytest.mark.parametrize("format", TEXTS)
+@pytest.mark.parametrize("format", [*TEXTS, "blktrace"])
 def test_every_format_is_done_in_its_order_and_again_from_the_tape(format: str, tmp_path: Path) -> None:
-    rows = rows_of(format)
-    write(tmp_path / "trace", TEXTS[format].encode(rows))
+    if format == "blktrace":
+        # In the files of three processors.
+        rows = [row._replace(time_ns=number * 1000) for number, row in enumerate(rows_of("blkparse"))]
+        for cpu in range(3):
+            mine = [(row, request_event(row, 5 + row.time_ns, cpu=cpu)) for row in rows[cpu::3]]
+            write(tmp_path / f"trace.blktrace.{cpu}", b"".join(data for _, data in mine))
+    else:
+        rows = rows_of(format)
+        write(tmp_path / "trace", TEXTS[format].encode(rows))
     disks = ("--disk", "a=a.img,size=1M,fresh", "--disk", "b=b.img,size=1M,fresh")
     maps = ("--map", f"{rows[0].device}=a", "--map", "*=b")
     if len({row.device for row in rows}) == 1:
