@@ -130,18 +130,19 @@ def replay_trace(
     options: dict[str, Any] = {"action": action, "time_unit": time_unit, "skip_bad": skip_bad}
     as_traced = depth == AS_IN_THE_TRACE
     name = os.fspath(trace)
+    shown = STDIN_NAME if name == STDIN else name
     with _readable_twice(name, recorded=tape is not None) as path:
-        with _named(path, name), traces.open(path, format, under_way=as_traced, **options) as opened:
+        with _named(path, shown), traces.open(path, format, under_way=as_traced, **options) as opened:
             facts = surveyed(opened)
         if as_traced and not opened.completions:
             raise TraceError(
-                f"{name} does not say when requests completed: it has not one completion; give a depth"
+                f"{shown} does not say when requests completed: it has not one completion; give a depth"
             )
         plan = Plan(
             path=os.path.abspath(path),
             format=opened.format,
             fingerprint=fingerprint(opened.files),
-            places=tuple(_places(facts["devices"], entries, given, name)),
+            places=tuple(_places(facts["devices"], entries, given, shown)),
             fit=fit,
             align=align,
             speed=factor,
@@ -153,7 +154,7 @@ def replay_trace(
         )
         if facts["last_ns"] is not None and not latest_due_fits(facts["last_ns"], factor):
             raise UsageError(f"at speed {speed} the trace takes longer than a clock of 64 bits goes")
-        _check_requests(plan, name)
+        _check_requests(plan, shown)
         how: dict[str, Any] = {"disks": given, "seed": seed, "overlap": overlap, "console": console}
         if tape is not None:
             # It alone uses its disks, and a token that it had to wait for would make it late.

@@ -327,6 +327,27 @@ def test_what_cannot_be_replayed_is_one_line_and_touches_nothing(case: str, tmp_
     assert snapshot(tmp_path) == before
 
 
+def test_errors_name_standard_input_and_not_its_copy(tmp_path: Path) -> None:
+    for text, parts in {
+        "": ["standard input is empty"],
+        "0,0,4096,W,0.0\n0,zero,4096,W,0.1\n": ["standard input: line 2: 'zero'"],
+        "0,0,100,W,0.0\n": ["standard input: request 1: "],
+        "\0\1\2\3" * 99: ["standard input is binary"],
+    }.items():
+        write(tmp_path / "a.img", bytes(DISK_BYTES))
+        done = subprocess.run(
+            [SCRIPT, "trace", "replay", "-", *A],
+            input=text,
+            cwd=tmp_path,
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        check_one_line(done, 2, *parts)
+
+
 def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
     write(tmp_path / "bad.spc", "0,0,4096,W,0.0\n0,zero,4096,W,0.1\n0,8,4096,R,0.1\n")
     words = ("trace", "replay", "bad.spc", "-d", "a=a.img,size=1M", "--skip-bad", "--json")
