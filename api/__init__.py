@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ringtape.settings import UsageError
     from ringtape.tape.tape import Tape, TapeDisk, TapeHeader, TapeRequest, open_tape
     from ringtape.tape.writing import OutputError
-    from ringtape.trace_replaying import TraceReplay, replay_trace
+    from ringtape.trace_replaying import TraceReplay, TraceReplayInterrupted, replay_trace
 
 __all__ = [
     "AsyncDisk",
@@ -73,6 +73,7 @@ __all__ = [
     "TapeRequest",
     "TraceError",
     "TraceReplay",
+    "TraceReplayInterrupted",
     "UnknownDisk",
     "Unrecorded",
     "UsageError",
@@ -160,6 +161,7 @@ _HOMES = {
     "ringtape.tape.writing": ("OutputError",),
     "ringtape.trace_replaying": (
         "TraceReplay",
+        "TraceReplayInterrupted",
         "replay_trace",
     ),
 }

@@ -112,11 +112,17 @@ def bench(
         _option("--workers", "-w", default="1", help="So many processes do this job, each all of it."),
     ] = None,
     offset: Annotated[
-        str | None, _option("--offset", metavar="SIZE", default="0", help="Where it begins on each disk.")
+        str | None,
+        _option("--offset", metavar="SIZE|N%", default="0", help="Where it begins on each disk."),
     ] = None,
     size: Annotated[
         str | None,
-        _option("--size", metavar="SIZE", default="up to the end", help="How much of each disk it uses."),
+        _option(
+            "--size",
+            metavar="SIZE|N%",
+            default="up to the end",
+            help="How much of each disk it uses; or percent of it.",
+        ),
     ] = None,
     io_size: Annotated[
         str | None,

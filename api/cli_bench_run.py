@@ -26,8 +26,9 @@ from ringtape.jobs.outcome import Outcome
 from ringtape.jobs.plan import Plan
 from ringtape.jobs.plot import new_page, write_page
 from ringtape.jobs.report import show
-from ringtape.jobs.reporting import LiveRun, Measuring, side_folder
+from ringtape.jobs.reporting import LiveRun, Measuring
 from ringtape.jobs.running import Ran, run_jobs
+from ringtape.jobs.side import side_folder
 from ringtape.jobs.toml import JobFile, read_jobs
 from ringtape.proto.errors import RingtapeError
 from ringtape.screen import Screen
@@ -80,10 +81,8 @@ def conduct(
         reports.check(jobs)
         used = _disks_of(file, disks)
         ran, outcome = _measure(jobs, used, reports, mode=mode, seed=seed, **recording)
-    except KeyboardInterrupt as interrupt:
-        return console.interrupted(
-            recording.get("tape", "run.tape") if interrupt.args and mode == "record" else None
-        )
+    except KeyboardInterrupt:
+        return console.interrupted(None)
     except RingtapeError as error:
         return console.fail(error)
     code = Exit.DONE
@@ -92,6 +91,8 @@ def conduct(
         sys.stdout.flush()
     except OSError as error:
         code = console.output_failed(error)
+    if ran is None:
+        return console.interrupted(outcome.tape or None)
     for problem in ran.problems:
         console.say_error(problem)
     failed = Exit.PROGRAM_RAISED if ran.problems else Exit.DONE
@@ -110,20 +111,33 @@ def _disks_of(file: JobFile, texts: list[str]) -> list[Disk]:
 
 def _measure(
     jobs: Sequence[Job], disks: Sequence[Disk], reports: Reports, **options: Any
-) -> tuple[Ran, Outcome]:
-    """Run the jobs, with a live table on a terminal, and write what goes to files."""
+) -> tuple[Ran | None, Outcome]:
+    """Run the jobs, with a live table on a terminal, and write what goes to files.
+
+    A run that was interrupted is None, and its outcome what had been measured.
+    """
     with contextlib.ExitStack() as stack:
         page = stack.enter_context(new_page(reports.plot)) if reports.plot is not None else None
         folder = stack.enter_context(side_folder())
         shown = stack.enter_context(console.shown_run(as_json=reports.json, progress=False))
+        plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])))
         if sys.stderr.isatty():
-            plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])))
             live = stack.enter_context(LiveRun(plan, disks, folder, Console(stderr=True)))
             shown = replace(shown, on_tick=live.tick)
         measuring = Measuring(folder)
         interval_ms = reports.log_interval_ms or 0
-        ran = run_jobs(jobs, disks, log_interval_ms=interval_ms, side_folder=folder, console=shown, **options)
-        outcome = measuring.outcome(ran)
+        ran = None
+        try:
+            ran = run_jobs(
+                jobs, disks, log_interval_ms=interval_ms, side_folder=folder, console=shown, **options
+            )
+            outcome = measuring.outcome(ran)
+        except KeyboardInterrupt as interrupt:
+            # With words where the run had begun: then a tape is sealed.
+            if not interrupt.args:
+                raise
+            tape = options.get("tape", "run.tape") if options["mode"] == "record" else ""
+            outcome = measuring.so_far(plan, mode=options["mode"], tape=tape)
         if reports.log_interval_ms is not None:
             for job in outcome.jobs:
                 logs.write(reports.log_folder or "", job)

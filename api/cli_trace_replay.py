@@ -107,9 +107,13 @@ def replay(
         ),
     ] = "original",
     depth: Annotated[
-        int,
-        typer.Option("--depth", metavar="N", help="How many requests are under way at once, at most."),
-    ] = 256,
+        str,
+        typer.Option(
+            "--depth",
+            metavar="N|trace",
+            help="How many requests are under way at once, at most; or as many as were with each in the traced system.",
+        ),
+    ] = "256",
     overlap: Annotated[
         Overlap,
         typer.Option(
@@ -139,6 +143,13 @@ def replay(
             help="With [bold]--mode record[/], the tape to write; one that is there is replaced.",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="With [bold]--mode record[/], wait for every token; see [bold]ringtape record[/].",
+        ),
+    ] = False,
     format: FormatOption = TraceFormat.AUTO,
     action: ActionOption = Action.QUEUED,
     time_unit: TimeUnitOption = TimeUnit.AUTO,
@@ -162,7 +173,7 @@ def replay(
         with console.shown_run(as_json=json) as shown:
             from ringtape.trace_replaying import replay_trace
 
-            tape = _tape_of(mode, output)
+            tape = _tape_of(mode, output, strict=strict)
             done = replay_trace(
                 file,
                 disks=disks_of(disk),
@@ -174,37 +185,52 @@ def replay(
                 fit=_fit_of(scale=scale, wrap=wrap, clip=clip),  # type: ignore[arg-type]  # checked there
                 align=align,
                 speed=speed,
-                depth=depth,
+                depth=_depth_of(depth),
                 overlap=overlap.value,
                 verify=verify,
                 tape=tape,
+                strict=strict,
                 console=shown,
             )
     except KeyboardInterrupt as interrupt:
-        return console.interrupted(output if interrupt.args and mode is Mode.RECORD else None)
+        report = getattr(interrupt, "report", None)
+        code = _show(report, as_json=json) if report is not None else Exit.DONE
+        return code or console.interrupted(report["tape"] if report is not None else None)
     except RingtapeError as error:
         return console.fail(error)
+    return _show(done.report, as_json=json) or _say_what_went_wrong(done)
+
+
+def _show(report: dict[str, Any], *, as_json: bool) -> int:
+    """Print it; the exit code is that of an output that takes no more."""
     try:
-        if json:
+        if as_json:
             from json import dumps
 
-            print(dumps(done.report))
+            print(dumps(report))
         else:
-            _print_report(done.report)
+            _print_report(report)
         sys.stdout.flush()
     except OSError as error:
-        return console.output_failed(error) or _say_what_went_wrong(done)
-    return _say_what_went_wrong(done)
+        return console.output_failed(error)
+    return Exit.DONE
 
 
-def _tape_of(mode: Mode, output: str | None) -> str | None:
+def _tape_of(mode: Mode, output: str | None, *, strict: bool) -> str | None:
     from ringtape.settings import UsageError
 
     if mode is Mode.RECORD:
         return output or "run.tape"
     if output is not None:
         raise UsageError(f"--output {output}: a plain run writes no tape; give --mode record")
+    if strict:
+        raise UsageError("--strict goes with a recording; give --mode record")
     return None
+
+
+def _depth_of(text: str) -> Any:
+    """What `replay_trace` looks at: a number where it is one."""
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else text
 
 
 def _mapping_of(texts: list[str] | None) -> dict[str, str]:
@@ -259,6 +285,8 @@ def _say_what_went_wrong(done: TraceReplay) -> int:
 
 def _print_report(report: dict[str, Any]) -> None:
     facts: dict[str, str] = {}
+    if report["interrupted"]:
+        facts["interrupted"] = "this is what had come of it shortly before"
     if report["digest"]:
         facts["digest"] = report["digest"]
     elapsed_s = report.get("elapsed_s")

@@ -19,6 +19,7 @@ from ringtape import traces
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import REQUEST_BYTES_MAX
 from ringtape.jobs.histogram import Histogram
+from ringtape.jobs.side import SoFar, path_of
 from ringtape.proto.errors import TraceError
 from ringtape.trace_verifying import READ_BYTES_MAX, Verifier
 from ringtape.traces.columns import KIND_NAMES, READ, WRITE, Array
@@ -30,6 +31,8 @@ from ringtape.traces.trace import Trace
 # no request is made.
 _TIMED_CHUNK_BYTES = 32 << 10
 ARRAY_ROWS = 4096
+# Results come by arrays. By the trace's times one is due in so long, so that what came of it is known soon.
+_ARRAY_NS = 1_000_000_000
 #: A request that is so much behind its schedule is late.
 LATE_NS = 1_000_000
 
@@ -45,7 +48,9 @@ class Plan:
         fingerprint: of the trace's files, which have to be what they were.
         speed: how many times faster than in the trace; 0 is as fast as the disks go.
         depth: how many requests are under way at once, at most.
+        under_way: with each request at most as many are under way as were with it in the traced system.
         verify: compare what is read with what was written, and read all of it at the end.
+        side_folder: where it is told what came of it so far; in a replay of the tape it is not there any more.
     """
 
     path: str
@@ -59,7 +64,9 @@ class Plan:
     align: bool
     speed: float
     depth: int
+    under_way: bool
     verify: bool
+    side_folder: str
 
     def placing(self) -> Placing:
         """What places the trace's requests on the disks."""
@@ -69,6 +76,7 @@ class Plan:
             align=self.align,
             transfer_bytes_max=REQUEST_BYTES_MAX,
             speed=self.speed,
+            with_depth=self.under_way,
         )
 
     def open(self, **options: Any) -> Trace:
@@ -79,6 +87,7 @@ class Plan:
             action=self.action,
             time_unit=self.time_unit,
             skip_bad=self.skip_bad,
+            under_way=self.under_way,
             **options,
         )
 
@@ -103,6 +112,8 @@ class _Player:
         self._verifier = Verifier(io.disks) if plan.verify else None
         self._kinds = {kind: _OfKind() for kind in KIND_NAMES}
         self._lags = _Lags() if plan.speed else None
+        self._began_ns = 0
+        self._so_far = SoFar(path_of(plan.side_folder, 0, io.index))
 
     def play(self) -> dict[str, Any]:
         io, lags = self._io, self._lags
@@ -113,25 +124,32 @@ class _Player:
         if lags is not None:
             lags.begin()
         io.checkpoint()
-        began_ns = io.now_ns()
+        self._began_ns = io.now_ns()
         io.submit(
             self._with_buffers(self._scheduled(first, arrays)),
             depth=self._plan.depth,
             on_results=self._take,
             on_made=lags.made if lags is not None else None,
         )
-        elapsed_ns = io.now_ns() - began_ns
+        elapsed_ns = io.now_ns() - self._began_ns
+        if self._verifier is not None:
+            io.submit(self._with_buffers(self._verifier.all_written()), on_results=self._verify)
+        # Measured, and so on the tape as what came from outside.
+        return self._facts(elapsed_ns, io.capture(lags.facts) if lags is not None else None)
+
+    def _facts_so_far(self) -> dict[str, Any]:
+        lags = self._lags
+        return self._facts(self._io.now_ns() - self._began_ns, lags.facts() if lags is not None else None)
+
+    def _facts(self, elapsed_ns: int, lag_ns: dict[str, Any] | None) -> dict[str, Any]:
         verifier, placing = self._verifier, self._placing
-        if verifier is not None:
-            io.submit(self._with_buffers(verifier.all_written()), on_results=self._verify)
         return {
             "elapsed_s": elapsed_ns / 1e9,
             "kinds": {KIND_NAMES[kind]: one.facts() for kind, one in self._kinds.items() if one.requests},
             "empty": placing.empty,
             "left_out": placing.left_out,
             "shortened": placing.shortened,
-            # Measured, and so on the tape as what came from outside.
-            "lag_ns": io.capture(lags.facts) if lags is not None else None,
+            "lag_ns": lag_ns,
             "verify": verifier.facts() if verifier is not None else None,
         }
 
@@ -145,6 +163,9 @@ class _Player:
                 if reads is not None:
                     most = READ_BYTES_MAX + (int(reads[first - 1]) if first else 0)
                     last = min(last, max(first + 1, int(np.searchsorted(reads, most, side="right"))))
+                if self._plan.speed:
+                    until_ns = rows["time_ns"][first] + _ARRAY_NS
+                    last = min(last, int(np.searchsorted(rows["time_ns"], until_ns, side="right")))
                 yield rows[first:last]
                 first = last
 
@@ -172,20 +193,21 @@ class _Player:
         for kind in np.unique(kinds).tolist():
             chosen = kinds == kind
             self._kinds[kind].add(rows["length"][chosen], results[chosen], moves=kind <= WRITE)
+        self._so_far.tell(self._facts_so_far)
 
 
 def ending_before_pauses(arrays: Iterable[Array]) -> Iterator[Array]:
     """The same rows in arrays that end before a pause, where there is time to read the next."""
-    rest = np.empty(0, ROW)
+    rest: Array | None = None
     for array in arrays:
-        rows = np.concatenate((rest, array))
+        rows = array if rest is None else np.concatenate((rest, array))
         middle = len(rows) // 2
         pauses = np.diff(rows["time_ns"][middle:])
         end = middle + int(np.argmax(pauses)) + 1 if len(pauses) else middle
         if end:
             yield rows[:end]
         rest = rows[end:]
-    if len(rest):
+    if rest is not None and len(rest):
         yield rest
 
 

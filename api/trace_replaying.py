@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ringtape import disks as disk_setup
 from ringtape import runs, traces
@@ -21,6 +21,7 @@ from ringtape.disks import Disk
 from ringtape.engine.disks import parse_size
 from ringtape.engine.program import refuse_in_worker
 from ringtape.engine.volume import DEPTH_MAX
+from ringtape.jobs.side import path_of, read_so_far, side_folder
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import DiskError, TraceError
 from ringtape.results import Result
@@ -34,6 +35,7 @@ from ringtape.traces.trace import AUTO
 
 DEPTH = 256
 ORIGINAL, AS_FAST_AS_IT_GOES = "original", "max"
+AS_IN_THE_TRACE = "trace"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ class TraceReplay:
     report: dict[str, Any]
 
 
+class TraceReplayInterrupted(KeyboardInterrupt):
+    """The replay was interrupted after it had begun.
+
+    Attributes:
+        report: of what had come of it shortly before, with the keys of `TraceReplay.report`, `digest` None; only with
+            those that are known beforehand where nothing had.
+    """
+
+    def __init__(self, text: str, report: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.report = report
+
+
 def replay_trace(
     trace: StrPath,
     *,
@@ -61,11 +76,12 @@ def replay_trace(
     fit: Fit = "refuse",
     align: bool = False,
     speed: str | float = ORIGINAL,
-    depth: int = DEPTH,
+    depth: int | Literal["trace"] = DEPTH,
     overlap: Overlap = "order",
     verify: bool = False,
     tape: StrPath | None = None,
     data: Data = "digest",
+    strict: bool = False,
     seed: int | None = None,
     console: Console | None = None,
 ) -> TraceReplay:
@@ -85,18 +101,22 @@ def replay_trace(
             takes them modulo the room; "clip" cuts off what is beyond.
         align: take all blocks of the disk that a request touches; else one that is not in whole blocks is refused.
         speed: "original", "2x" or 2 (twice as fast), or "max".
-        depth: so many requests under way at once, at most. What has to wait for that is late.
+        depth: so many requests under way at once, at most. What has to wait for that is late. "trace" is, with each
+            request, as many as were under way with it in the traced system, where the trace tells.
         overlap: as in `record`.
         verify: compare what is read with what was written before in the replay, and read all of that once more at the
             end. The report says how many blocks were wrong. Not with overlap "race", where nobody knows the order.
         tape: a tape to record it on; None records nothing.
         data: as in `record`, and without meaning where nothing is recorded.
+        strict: as in `record`, and without meaning where nothing is recorded. Each token is waited for, so it is late
+            more often.
         seed: of the run, which draws nothing at random.
         console: for those who show runs on a terminal.
 
     Raises:
         TraceError: the trace cannot be read or has no place on the disks; nothing on any disk was touched.
         UsageError: an argument is impossible.
+        TraceReplayInterrupted: a KeyboardInterrupt, when it had begun.
         DiskError, TapeError, RingUnavailable, WorkerDied, KeyboardInterrupt: as in `record`.
     """
     refuse_in_worker()
@@ -108,41 +128,63 @@ def replay_trace(
     checked_seed(1, seed)
     entries = [_entry(device, place) for device, place in (mapping or {}).items()]
     options: dict[str, Any] = {"action": action, "time_unit": time_unit, "skip_bad": skip_bad}
+    as_traced = depth == AS_IN_THE_TRACE
     name = os.fspath(trace)
+    shown = STDIN_NAME if name == STDIN else name
     with _readable_twice(name, recorded=tape is not None) as path:
-        with traces.open(path, format, **options) as opened, _named(path, name):
+        with _named(path, shown), traces.open(path, format, under_way=as_traced, **options) as opened:
             facts = surveyed(opened)
+        if as_traced and not opened.completions:
+            raise TraceError(
+                f"{shown} does not say when requests completed: it has not one completion; give a depth"
+            )
         plan = Plan(
             path=os.path.abspath(path),
             format=opened.format,
             fingerprint=fingerprint(opened.files),
-            places=tuple(_places(facts["devices"], entries, given, name)),
+            places=tuple(_places(facts["devices"], entries, given, shown)),
             fit=fit,
             align=align,
             speed=factor,
-            depth=depth,
+            depth=depth if isinstance(depth, int) else facts["under_way_max"],
+            under_way=as_traced,
             verify=verify,
+            side_folder="",
             **options,
         )
         if facts["last_ns"] is not None and not latest_due_fits(facts["last_ns"], factor):
             raise UsageError(f"at speed {speed} the trace takes longer than a clock of 64 bits goes")
-        _check_requests(plan, name)
-        if tape is None:
-            result = runs.run(main, disks=given, seed=seed, arguments=plan, overlap=overlap, console=console)
-        else:
-            result = runs.record(
-                main,
-                disks=given,
-                seed=seed,
-                arguments=plan,
-                tape=tape,
-                data=data,
-                overlap=overlap,
-                # It alone uses its disks, and a token that it had to wait for would make it late.
-                strict=False,
-                console=console,
-            )
-    return TraceReplay(result, _report(name, plan, facts, opened, result, speed=speed, overlap=overlap))
+        _check_requests(plan, shown)
+        how: dict[str, Any] = {"disks": given, "seed": seed, "overlap": overlap, "console": console}
+        if tape is not None:
+            # It alone uses its disks, and a token that it had to wait for would make it late.
+            how |= {"tape": tape, "data": data, "strict": strict}
+        report = {
+            "trace": name,
+            "trace_requests": facts["requests"],
+            "skipped": opened.skipped,
+            "speed": speed,
+            "overlap": overlap,
+        }
+        result = _carried_out(plan, how, report)
+    return TraceReplay(result, _report(plan, report, result))
+
+
+def _carried_out(plan: Plan, how: Mapping[str, Any], report: Mapping[str, Any]) -> Result:
+    """The result of the run."""
+    with side_folder() as folder:
+        try:
+            run = runs.record if "tape" in how else runs.run
+            return run(main, arguments=replace(plan, side_folder=folder), **how)
+        except KeyboardInterrupt as interrupt:
+            # With words where the run had begun.
+            if not interrupt.args:
+                raise
+            returned = read_so_far(path_of(folder, 0, 0)) or {}
+            tape = os.fspath(how["tape"]) if "tape" in how else None
+            run_facts = {"mode": "record" if tape else "plain", "tape": tape, "digest": None}
+            so_far = _report_of(plan, report, run_facts, returned, interrupted=True)
+            raise TraceReplayInterrupted(str(interrupt), so_far) from None
 
 
 def speed_of(speed: str | float) -> float:
@@ -164,11 +206,15 @@ def speed_of(speed: str | float) -> float:
     return factor
 
 
-def _check(fit: str, depth: int) -> None:
+def _check(fit: str, depth: int | str) -> None:
     if fit not in FITS:
         raise UsageError(f"fit {fit!r} must be one of: {', '.join(FITS)}")
+    if depth == AS_IN_THE_TRACE:
+        return
     if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= DEPTH_MAX:
-        raise UsageError(f"depth {depth!r} must be a whole number from 1 to {DEPTH_MAX}")
+        raise UsageError(
+            f"depth {depth!r} must be {AS_IN_THE_TRACE!r} or a whole number from 1 to {DEPTH_MAX}"
+        )
 
 
 def _entry(device: str, place: str) -> Entry:
@@ -275,34 +321,33 @@ def _check_requests(plan: Plan, name: str) -> None:
             before += len(batch)
 
 
-def _report(
-    name: str,
-    plan: Plan,
-    facts: Mapping[str, Any],
-    trace: traces.Trace,
-    result: Result,
-    *,
-    speed: str | float,
-    overlap: str,
-) -> dict[str, Any]:
+def _report(plan: Plan, report: Mapping[str, Any], result: Result) -> dict[str, Any]:
     returned = result.returns[0] if isinstance(result.returns[0], dict) else {}
+    run_facts = {"mode": result.mode, "tape": result.tape, "digest": result.digest}
+    return _report_of(plan, report, run_facts, returned, interrupted=False)
+
+
+def _report_of(
+    plan: Plan,
+    report: Mapping[str, Any],
+    run_facts: Mapping[str, Any],
+    returned: Mapping[str, Any],
+    *,
+    interrupted: bool,
+) -> dict[str, Any]:
     return {
-        "trace": name,
+        "trace": report["trace"],
         "format": plan.format,
-        "mode": result.mode,
-        "tape": result.tape,
-        "digest": result.digest,
+        **run_facts,
         "requests": sum(one["requests"] for one in returned.get("kinds", {}).values()),
-        "trace_requests": facts["requests"],
-        "skipped": trace.skipped,
+        "interrupted": interrupted,
+        **report,
         "devices": [
             {"name": place.device, "disk": place.disk_name, "offset": place.offset, "room": place.room}
             for place in plan.places
         ],
         "fit": plan.fit,
         "align": plan.align,
-        "speed": speed,
-        "depth": plan.depth,
-        "overlap": overlap,
+        "depth": AS_IN_THE_TRACE if plan.under_way else plan.depth,
         **returned,
     }

@@ -22,8 +22,9 @@ from ringtape.benchmarks.targets import Target
 from ringtape.jobs import compare, compare_table, fio_json, report
 from ringtape.jobs.fio import read_fio
 from ringtape.jobs.outcome import Outcome
-from ringtape.jobs.reporting import Measuring, side_folder
+from ringtape.jobs.reporting import Measuring
 from ringtape.jobs.running import run_jobs
+from ringtape.jobs.side import side_folder
 from ringtape.jobs.toml import JobFile, read_jobs
 
 FOLDER = Path(__file__).with_name("suites")

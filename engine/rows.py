@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ringtape.engine.columns_ring import PLACES_MAX
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, REQUEST_BYTES_MAX, InvalidRequest, Kind
 
-#: What an array of requests needs, and, with the last two fields, may have. Fields may be of any integer type.
+#: What an array of requests needs; `_OPTIONAL` is what it may have. Fields may be of any integer type.
 REQUEST = np.dtype([("kind", "u1"), ("disk", "u2"), ("offset", "u8"), ("length", "u8")])
 #: What comes back: a row for each request, in the order given. `id` is 0 in a plain run.
 RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency_ns", "i8")])
@@ -23,7 +23,7 @@ RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency
 #: Status of a row that went by columns and was released, and of one that goes alone; 0 is any other.
 RELEASED, ALONE = 1, 2
 
-_OPTIONAL = ("time_ns", "flags")
+_OPTIONAL = ("time_ns", "flags", "depth")
 _LARGEST = np.iinfo(np.int64).max
 
 
@@ -72,6 +72,8 @@ class Rows:
         self.offset, self.length = wide["offset"], wide["length"]
         # A row that has to wait keeps those behind it waiting.
         self.time_ns = np.maximum.accumulate(wide["time_ns"]) if "time_ns" in wide else None
+        #: Of each row with a depth of its own: that, less the number of rows before it in the array.
+        self.room = wide["depth"] - np.arange(self.count) if "depth" in wide else None
         self.results = np.zeros(self.count, RESULT)
         #: The columns of the results. Until they are given to the program, `released_ns` is what the clock read then.
         words: NDArray[np.int64] = self.results.view(np.int64).reshape(self.count, 4)
@@ -183,6 +185,8 @@ def _check(columns: dict[str, NDArray[np.int64]], disks: Sequence[RowDisk]) -> N
     )
     if "time_ns" in columns:
         bad |= columns["time_ns"] < 0
+    if "depth" in columns:
+        bad |= columns["depth"] < 1
     if disks:
         known = np.clip(disk, 0, len(disks) - 1)
         block = np.array([one.block_size for one in disks], np.int64)[known]
@@ -209,6 +213,8 @@ def _explain(row: int, one: dict[str, int], disks: Sequence[RowDisk]) -> NoRetur
         _refuse(f"row {row}: there is no disk {one['disk']} in io.disks; there are {names}")
     if one.get("time_ns", 0) < 0:
         _refuse(f"row {row}: time_ns {one['time_ns']} is before the call")
+    if one.get("depth", 1) < 1:
+        _refuse(f"row {row}: depth {one['depth']} lets no request be made; it is 1 or more")
     if kind is Kind.FSYNC and (one["offset"] or one["length"]):
         _refuse(f"row {row}: an fsync has offset 0 and length 0, not {one['offset']} and {one['length']}")
     if kind is not Kind.FSYNC:

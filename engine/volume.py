@@ -194,6 +194,8 @@ class Volume:
         rows = self.arrays[-1]
         if rows.time_ns is None or self._next >= rows.count:
             return 0
+        if rows.room is not None and rows.room[self._next] <= self._unreleased - self._next:
+            return 0
         return self._began_ns + int(rows.time_ns[self._next])
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -229,6 +231,12 @@ class Volume:
                 return
             few = due < min(last - first, FEW)
             last = first + due
+        if rows.room is not None:
+            full = rows.room[first:last] <= self._unreleased - first
+            if full.any():
+                last = first + int(full.argmax())
+            if first >= last:
+                return
         if first == 0:
             self._gate.queue.held[rows] = self._gate.queue.made
         self._next = last

@@ -14,6 +14,7 @@ from typing import Any
 
 from ringtape.disks import Disk
 from ringtape.jobs.errors import JobError
+from ringtape.jobs.job import Percent
 from ringtape.jobs.options import OPTIONS, seconds
 from ringtape.jobs.toml import JobFile, text_of
 
@@ -285,6 +286,10 @@ def _limit(reading: _Reading, words: Mapping[str, _Word], own: dict[str, Any]) -
     if time_based:
         own.pop("io_size", None)
     elif "io_size" not in own and "size" in own and ("runtime" in own or "number_ios" in own):
+        if isinstance(own["size"], str):
+            raise reading.error(
+                words["size"].line, f"size={own['size']} beside a runtime or number_ios: give it in bytes"
+            )
         own["io_size"] = own["size"] * len(own.get("disks", [1]))
 
 
@@ -296,10 +301,19 @@ def _give_disks(reading: _Reading, words: Mapping[str, _Word], own: dict[str, An
     names = [one.replace("\\:", ":") for one in re.split(r"(?<!\\):", words["filename"].text) if one]
     if not names:
         raise reading.error(words["filename"].line, "filename names no file")
-    if "size" in own:
+    # A share is one of each file.
+    shares = [name for name in ("size", "offset") if isinstance(own.get(name), str)]
+    if "size" in own and "size" not in shares:
         own["size"] //= len(names)
-    needed = own["size"] + own.get("offset", 0) if "size" in own else None
-    own["disks"] = [_disk(reading, os.path.join(folder, name), needed) for name in names]
+    needed = own["size"] + own.get("offset", 0) if "size" in own and not shares else None
+    paths = [os.path.join(folder, name) for name in names]
+    missing = [path for path in paths if shares and not os.path.exists(path) and path not in reading.disks]
+    if missing:
+        name = shares[0]
+        raise reading.error(
+            words[name].line, f"{name}={own[name]} of {missing[0]}, which is not there: give bytes"
+        )
+    own["disks"] = [_disk(reading, path, needed) for path in paths]
 
 
 def _disk(reading: _Reading, path: str, needed: int | None) -> str:
@@ -318,12 +332,14 @@ def _disk(reading: _Reading, path: str, needed: int | None) -> str:
     return there.name
 
 
-def _size(reading: _Reading, word: _Word, name: str) -> int:
+def _size(reading: _Reading, word: _Word, name: str) -> int | str:
+    """Bytes, or a share of the disk as it stands there."""
     text = _block(word.text)
     if re.fullmatch(r"[0-9]+", text):
         return int(text)
     try:
-        return int(OPTIONS[name](text))
+        size = OPTIONS[name](text)
+        return text if isinstance(size, Percent) else int(size)
     except ValueError:
         raise reading.error(word.line, f"{name} {word.text!r} is not a number of bytes") from None
 

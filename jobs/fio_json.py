@@ -47,6 +47,10 @@ def dumps(outcome: Outcome) -> str:
     return json.dumps(report_of(outcome), indent=2)
 
 
+# As fio has it where no latency is aimed at, which jobs here cannot.
+_NO_LATENCY_TARGET = {"latency_target": 0, "latency_percentile": 100.0, "latency_window": 0}
+
+
 def report_of(outcome: Outcome) -> dict[str, Any]:
     """The report as JSON has it."""
     seconds = outcome.started_at_ns / 1e9 + outcome.elapsed_s
@@ -60,6 +64,7 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
         "ringtape": {
             "version": version("ringtape"),
             "mode": outcome.mode,
+            "interrupted": outcome.interrupted,
             "seed": outcome.seed,
             "requests": outcome.requests,
             "checkpoints": outcome.checkpoints,
@@ -99,6 +104,8 @@ def _job(job: JobOutcome, group: int) -> dict[str, Any]:
         **_used(usage, elapsed_s * len(job.records)),
         **{name: dict.fromkeys(levels, 0.0) for name, levels in _DEPTHS.items()},
         **_distribution(kinds),
+        "latency_depth": int(job.options.get("iodepth", 1)),
+        **_NO_LATENCY_TARGET,
         "ringtape": {
             "workers": len(job.records),
             "disks": job.disks,

@@ -79,6 +79,20 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class Percent:
+    """A share of a disk, in percent."""
+
+    share: float
+
+    def of(self, size: int, multiple: int) -> int:
+        """So much of so many bytes, rounded down to a multiple."""
+        return int(size * self.share / 100) // multiple * multiple
+
+    def __str__(self) -> str:
+        return f"{self.share:g}%"
+
+
+@dataclass(frozen=True)
 class Job:
     """The work of one or more workers.
 
@@ -90,8 +104,8 @@ class Job:
         iodepth: so many requests of a worker are under way at once.
         workers: how many do this work, each all of it.
         disks: names of those that it goes to, in turn; empty is every disk there is.
-        offset: where its stretch of each disk begins, in bytes.
-        size: how long that is, in bytes; None is up to the end of the disk.
+        offset: where its stretch of each disk begins, in bytes or in percent of the disk.
+        size: how long that is, in bytes or in percent of the disk; None is up to the end of the disk.
         io_size: a worker ends after so many bytes. None is once through the stretch of every disk, or no limit where
             `runtime_s` or `number_ios` is one.
         runtime_s: a worker ends after so many seconds on the recorded clock.
@@ -113,8 +127,8 @@ class Job:
     iodepth: int = 1
     workers: int = 1
     disks: tuple[str, ...] = ()
-    offset: int = 0
-    size: int | None = None
+    offset: int | Percent = 0
+    size: int | Percent | None = None
     io_size: int | None = None
     runtime_s: float | None = None
     number_ios: int | None = None
@@ -143,8 +157,8 @@ class Job:
             "workers": (self.workers, 1, WORKERS_MAX),
             "number_ios": (self.number_ios, 1, None),
             "rate_iops": (self.rate_iops, 1, RATE_MAX),
-            "offset": (self.offset, 0, None),
-            "size": (self.size, 1, None),
+            "offset": (_bytes_or_none(self.offset), 0, None),
+            "size": (_bytes_or_none(self.size), 1, None),
             "io_size": (self.io_size, 1, None),
             "fsync": (self.fsync, 0, None),
         }
@@ -152,6 +166,13 @@ class Job:
             if value is not None and (value < low or (high is not None and value > high)):
                 limits = f"{low} to {high}" if high is not None else f"{low} at least"
                 raise self.error(f"{name} {value} must be a whole number, {limits}")
+        for name, share in (("offset", self.offset), ("size", self.size)):
+            if isinstance(share, Percent) and not (
+                0 <= share.share <= 100 and (share.share or name == "offset")
+            ):
+                raise self.error(
+                    f"{name} {share} must be {'0' if name == 'offset' else 'more than 0'} to 100 percent"
+                )
         if self.runtime_s is not None and not 0 < self.runtime_s <= 1e9:
             raise self.error(f"runtime {self.runtime_s:g} must be seconds, more than 0 and 1e9 at most")
 
@@ -204,6 +225,10 @@ class Job:
         return self.largest == self.unit and self.random_distribution.shape == "random"
 
 
+def _bytes_or_none(extent: int | Percent | None) -> int | None:
+    return None if isinstance(extent, Percent) else extent
+
+
 @dataclass(frozen=True)
 class Region:
     """A job's stretch of a disk: `size` bytes from byte `begin`, a multiple of the job's unit."""
@@ -217,15 +242,21 @@ def region_of(job: Job, disk: str, size: int, block_size: int, *, seat: int = 0)
 
     All workers have the same, but where they verify: then each has a part, so that it knows what is in it.
     """
-    for name, value in (("offset", job.offset), *(("bs", blocks.unit) for blocks in job.blocks)):
+    multiple = math.lcm(block_size, job.unit)
+    offset, wanted = (
+        extent.of(size, multiple) if isinstance(extent, Percent) else extent
+        for extent in (job.offset, job.size)
+    )
+    assert offset is not None
+    for name, value in (("offset", offset), *(("bs", blocks.unit) for blocks in job.blocks)):
         if value % block_size:
             raise job.error(
                 f"{name} {value} is not a multiple of the block size of disk {disk!r}, {block_size}"
             )
-    left = max(size - job.offset, 0)
-    if job.size is not None and job.size > left:
+    left = max(size - offset, 0)
+    if wanted is not None and wanted > left:
         raise job.error(f"size {job.size} from offset {job.offset} is more than disk {disk!r} has, {size}")
-    part = (left if job.size is None else job.size) // (job.workers if job.verify else 1)
+    part = (left if wanted is None else wanted) // (job.workers if job.verify else 1)
     whole = part // job.unit * job.unit
     if job.largest > whole:
         of = f", {part} bytes for each of {job.workers} workers" if job.verify and job.workers > 1 else ""
@@ -235,7 +266,7 @@ def region_of(job: Job, disk: str, size: int, block_size: int, *, seat: int = 0)
             if job.size is None
             else f"a block size of {job.largest} is more than size {job.size}{of}"
         )
-    return Region(job.offset + (whole * seat if job.verify else 0), whole)
+    return Region(offset + (whole * seat if job.verify else 0), whole)
 
 
 def bounded(job: Job, regions: list[Region]) -> Job:

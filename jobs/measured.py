@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ringtape.engine.faces import BlockingWorker, Worker
 from ringtape.engine.requests import Kind
 from ringtape.jobs.histogram import Histogram
-from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, Usage
+from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, SoFar, Usage
 from ringtape.jobs.timed import Timed, parts_of
 from ringtape.jobs.turns import Found, Turns
 
@@ -107,6 +107,7 @@ class Measured:
         self._turns = Turns()
         self._gate.handed_over = self._turns.handed_over
         self._outside = _Outside.open(live_path, len(self._disks))
+        self._so_far = SoFar(live_path if self._outside is not None else "")
 
     def add(
         self,
@@ -147,6 +148,18 @@ class Measured:
             self._close(int(self._number(found.made_ns[found.known].max())))
         if self._outside is not None:
             self._outside.show(self._gate.clock.ns - self._began_ns, self._tallies)
+            self._so_far.tell(self._measured_so_far)
+
+    def _measured_so_far(self) -> tuple[Record, Ended]:
+        assert self._outside is not None
+        record = self._record()
+        tallies = {key: replace(one, latency=one.latency.so_far()) for key, one in record.tallies.items()}
+        return replace(record, tallies=tallies), self._outside.ended()
+
+    def _record(self) -> Record:
+        elapsed_ns = self._gate.clock.ns - self._began_ns
+        tallies = dict(sorted(self._tallies.items()))
+        return Record(self._worker, self._disks, self._interval_ms, elapsed_ns, tallies)
 
     def _number(self, clock_ns: Any) -> Any:
         """The interval of a moment."""
@@ -164,12 +177,12 @@ class Measured:
         """The job has ended: the record of it, which can be pickled. Tells the rest beside the run."""
         for tally in self._tallies.values():
             tally.latency.close()
-        elapsed_ns = self._gate.clock.ns - self._began_ns
         self._gate.handed_over = None
+        record = self._record()
         if self._outside is not None:
-            self._outside.end(elapsed_ns, self._tallies)
-        tallies = dict(sorted(self._tallies.items()))
-        return Record(self._worker, self._disks, self._interval_ms, elapsed_ns, tallies)
+            self._outside.end(record.elapsed_ns, self._tallies)
+            self._so_far.tell(self._measured_so_far, ended=True)
+        return record
 
 
 def _count(tally: Tally, length: NDArray[Any] | None, result: NDArray[np.int64]) -> None:
@@ -253,7 +266,11 @@ class _Outside:
 
     def end(self, elapsed_ns: int, tallies: dict[Key, Tally]) -> None:
         self.show(elapsed_ns, tallies, ended=True)
-        for apart in self._apart.values():
-            apart.submission.close()
-            apart.completion.close()
-        self._side.end(Ended(self._apart, Usage.now().since(self._usage)))
+        self._side.end(self.ended())
+
+    def ended(self) -> Ended:
+        """What is told at the end, as far as it is known."""
+        apart = {
+            key: Apart(one.submission.so_far(), one.completion.so_far()) for key, one in self._apart.items()
+        }
+        return Ended(apart, Usage.now().since(self._usage))

@@ -16,7 +16,7 @@ from ringtape.engine.disks import parse_size
 from ringtape.engine.requests import Kind
 from ringtape.jobs.blocks import Blocks
 from ringtape.jobs.errors import JobError
-from ringtape.jobs.job import PATTERNS, Distribution, Job
+from ringtape.jobs.job import PATTERNS, Distribution, Job, Percent
 from ringtape.proto.errors import DiskError
 
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m|h|d)?", re.IGNORECASE)
@@ -38,6 +38,16 @@ def _size(value: Any) -> int:
         return 0 if str(value).strip() == "0" else parse_size(str(value))
     except DiskError:
         raise ValueError('a size, "4096" or "64M"') from None
+
+
+def _extent(value: Any) -> int | Percent:
+    """A size, or with a percent sign a share of the disk."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text.endswith("%"):
+        return _size(value)
+    if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\s*%", text):
+        raise ValueError('a size or a share of the disk, "64M" or "50%"')
+    return Percent(float(text[:-1]))
 
 
 def seconds(value: Any) -> float:
@@ -86,8 +96,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "iodepth": _whole,
     "workers": _whole,
     "disks": _names,
-    "offset": _size,
-    "size": _size,
+    "offset": _extent,
+    "size": _extent,
     "io_size": _size,
     "runtime": seconds,
     "number_ios": _whole,

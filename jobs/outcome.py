@@ -158,10 +158,10 @@ class Outcome:
         mode: "plain", "record" or "replay".
         started_at_ns: when it began, since 1970.
         jobs: in the order in which they were given.
-        requests: of the whole run, by the coordinator's count.
-        checkpoints: of all workers.
+        requests: of the whole run, by the coordinator's count; of one that was interrupted, those that were measured.
+        checkpoints: of all workers; None for a run that was interrupted.
         elapsed_s: from the start of the programs to the end of the last.
-        seed: the run's.
+        seed: the run's; None for a run that was interrupted.
         coordinator: what its process used while the run lasted; with the live table where one was shown.
         tape: the tape that was written; empty for none.
         tape_bytes: how long it is.
@@ -171,9 +171,14 @@ class Outcome:
     started_at_ns: int
     jobs: Sequence[JobOutcome]
     requests: int
-    checkpoints: int
+    checkpoints: int | None
     elapsed_s: float
-    seed: int
+    seed: int | None
     coordinator: Usage
     tape: str = ""
     tape_bytes: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is what had been measured when the run was interrupted."""
+        return self.checkpoints is None

@@ -123,10 +123,16 @@ def job_notes(job: JobOutcome) -> Iterator[str]:
 
 def costs(outcome: Outcome) -> Iterator[str]:
     """What the whole run came to, and what its coordinator cost."""
-    yield (
-        f"{outcome.mode}: {outcome.requests:,} requests and {outcome.checkpoints:,} checkpoints in "
-        f"{outcome.elapsed_s:.3f} s, seed {outcome.seed}"
-    )
+    if outcome.interrupted:
+        yield (
+            f"{outcome.mode}: interrupted after {outcome.elapsed_s:.3f} s, and measured until shortly before: "
+            f"{outcome.requests:,} requests"
+        )
+    else:
+        yield (
+            f"{outcome.mode}: {outcome.requests:,} requests and {outcome.checkpoints:,} checkpoints in "
+            f"{outcome.elapsed_s:.3f} s, seed {outcome.seed}"
+        )
     used = outcome.coordinator
     cpu_ns = 1e9 * (used.user_s + used.system_s)
     each = f", {duration(cpu_ns / outcome.requests)} a request" if outcome.requests else ""

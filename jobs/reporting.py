@@ -1,15 +1,13 @@
-"""Around a run of jobs: the folder in which workers tell what is not on the tape, the live table, and the outcome.
+"""Around a run of jobs: the live table, and the outcome.
 
 It changes nothing of the run: it looks on, and puts together what came of it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -22,20 +20,7 @@ from ringtape.jobs.live import Expected, LiveTable
 from ringtape.jobs.outcome import JobOutcome, Outcome
 from ringtape.jobs.plan import Plan
 from ringtape.jobs.running import Ran, geometry
-from ringtape.jobs.side import Ended, Usage, path_of, read_end
-
-# In memory, where that can be: what is measured is a disk.
-_MEMORY = "/dev/shm"
-
-
-@contextlib.contextmanager
-def side_folder() -> Iterator[str]:
-    """A folder of this process's own for what workers tell beside the run; gone afterwards."""
-    where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(
-        prefix="ringtape-bench-", dir=where, ignore_cleanup_errors=True
-    ) as folder:
-        yield folder
+from ringtape.jobs.side import Ended, Usage, path_of, read_end, read_so_far
 
 
 class Measuring:
@@ -61,6 +46,31 @@ class Measuring:
             coordinator=Usage.now().since(self._used),
             tape=result.tape or "",
             tape_bytes=os.path.getsize(result.tape) if result.tape else 0,
+        )
+
+    def so_far(self, plan: Plan, *, mode: str, tape: str) -> Outcome:
+        """What workers had measured of a run that was interrupted; `tape` is the tape that it left, or empty."""
+        jobs = []
+        for index, job in enumerate(plan.jobs):
+            told = (read_so_far(path_of(self._folder, index, worker)) for worker in range(plan.workers))
+            pairs = [pair for pair in told if pair is not None]
+            ends = {record.worker: ended for record, ended in pairs}
+            if pairs:
+                jobs.append(JobOutcome(job.name, options_of(job), [record for record, _ in pairs], ends))
+        records = [record for job_outcome in jobs for record in job_outcome.records]
+        return Outcome(
+            mode=mode,
+            started_at_ns=self._started_at_ns,
+            jobs=jobs,
+            requests=sum(
+                tally.requests + tally.errors for record in records for tally in record.tallies.values()
+            ),
+            checkpoints=None,
+            elapsed_s=(time.time_ns() - self._started_at_ns) / 1e9,
+            seed=None,
+            coordinator=Usage.now().since(self._used),
+            tape=tape,
+            tape_bytes=os.path.getsize(tape) if tape else 0,
         )
 
     def _job(self, ran: Ran, index: int, job: Job) -> JobOutcome:

@@ -1,8 +1,9 @@
-"""What a worker tells beside the run: live numbers while it runs, and at its end what no replay could give again.
+"""What a worker tells beside the run: live numbers, what it has measured so far, and at its end what no replay gives.
 
-A small file per worker and job, in a folder that the process that started the run has made for it. The worker maps and
-writes it, and never reads it. In a replay the folder is not there, and nothing is written; so nothing here may ever
-come back to the program. Who started the run reads: the live numbers at any time, the rest when the run has ended.
+Small files per worker and job, in a folder that the process that started the run has made for it. The worker writes
+them, and never reads them. In a replay the folder is not there, and nothing is written; so nothing here may ever come
+back to the program. Who started the run reads: the live numbers at any time, the rest when the run has ended, what was
+measured so far when it was interrupted.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import mmap
 import os
 import pickle
 import resource
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +28,22 @@ from ringtape.jobs.timed import Timed
 _HEAD = 3
 _WRITTEN, _CLOCK, _ENDED = range(_HEAD)
 _READS_MAX = 100
+
+# In memory, where that can be: what is measured is a disk.
+_MEMORY = "/dev/shm"
+# What was measured so far is told so often at most, and takes no larger share of a worker's time.
+_SO_FAR_NS_MIN = 1_000_000_000
+_SO_FAR_SHARE = 100
+
+
+@contextlib.contextmanager
+def side_folder() -> Iterator[str]:
+    """A folder of this process's own for what workers tell beside the run; gone afterwards."""
+    where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(
+        prefix="ringtape-side-", dir=where, ignore_cleanup_errors=True
+    ) as folder:
+        yield folder
 
 
 class LiveDisk(NamedTuple):
@@ -134,6 +153,30 @@ class Side:
             pickle.dump(ended, file, protocol=5)
 
 
+class SoFar:
+    """Tells now and then what was measured so far; `path` is as `path_of` gives it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._due_ns = 0
+
+    def tell(self, measured: Callable[[], Any], *, ended: bool = False) -> None:
+        """Tell what `measured` gives, which can be pickled, if that is due; nothing where the folder is not there."""
+        began_ns = time.monotonic_ns()
+        if not self._path or (began_ns < self._due_ns and not ended):
+            return
+        # A new file each time, which nobody else can have put there, so that whoever reads finds a whole one.
+        new = f"{self._path}.new"
+        try:
+            with open(new, "xb") as file:
+                pickle.dump(measured(), file, protocol=5)
+            os.replace(new, _so_far_of(self._path))
+        except OSError:
+            self._path = ""
+        now_ns = time.monotonic_ns()
+        self._due_ns = now_ns + max(_SO_FAR_NS_MIN, _SO_FAR_SHARE * (now_ns - began_ns))
+
+
 def path_of(folder: str, job: int, worker: int) -> str:
     """The file of a job (its place among the jobs of the run) and a worker; empty for no folder."""
     return os.path.join(folder, f"{job}.{worker}") if folder else ""
@@ -159,6 +202,15 @@ def read_live(path: str) -> Live | None:
     return None
 
 
+def read_so_far(path: str) -> Any:
+    """What a worker told last that it had measured; None where it told nothing. Only for a folder of this process's."""
+    try:
+        with open(_so_far_of(path), "rb") as file:
+            return pickle.load(file)
+    except FileNotFoundError:
+        return None
+
+
 def read_end(path: str) -> Ended | None:
     """What a worker told at the end; None where it told nothing. Only for a folder that this process has made."""
     try:
@@ -168,6 +220,10 @@ def read_end(path: str) -> Ended | None:
         return None
     assert isinstance(ended, Ended)
     return ended
+
+
+def _so_far_of(path: str) -> str:
+    return f"{path}.so-far"
 
 
 def _end_of(path: str) -> str:

@@ -65,10 +65,18 @@ class Timed:
         for number in sorted(self._open):
             if before is not None and number >= before:
                 return
-            times = self._open.pop(number)
-            row = Interval(number, times.count, times.sum, int(times.percentile(0.99)))
+            row = _row(number, self._open.pop(number))
             assert not self.intervals or self.intervals[-1].number < number, f"interval {number} was closed"
             self.intervals.append(row)
+
+    def so_far(self) -> Timed:
+        """The same, closed, to be pickled at once: it shares what goes on to grow."""
+        found = Timed()
+        found.histogram = self.histogram
+        found.intervals = self.intervals + [
+            _row(*one) for one in sorted(self._open.items(), key=lambda one: one[0])
+        ]
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         assert not self._open, "it is pickled when it is closed"
@@ -78,3 +86,7 @@ class Timed:
         self.histogram = state["histogram"]
         self.intervals = [Interval(*one) for one in state["intervals"]]
         self._open = {}
+
+
+def _row(number: int, times: Histogram) -> Interval:
+    return Interval(number, times.count, times.sum, int(times.percentile(0.99)))

@@ -46,6 +46,7 @@ REQUEST = np.dtype(
         ("device", "<u2"),  # index into the trace's `devices`
         ("kind", "u1"),  # as in messages.proto
         ("flags", "u1"),  # as in messages.proto
+        ("under_way", "<u4"),  # with it, so many had not completed in the traced system; 0 if nobody asked
     ],
     align=True,
 )

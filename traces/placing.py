@@ -30,6 +30,8 @@ ROW = np.dtype(
         ("flags", "u1"),
     ]
 )
+#: And with it, so many may be under way.
+ROW_WITH_DEPTH = np.dtype([*ROW.descr, ("depth", "<u4")])
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,17 @@ class Placing:
     """
 
     def __init__(
-        self, places: Sequence[Place], *, fit: Fit, align: bool, transfer_bytes_max: int, speed: float
+        self,
+        places: Sequence[Place],
+        *,
+        fit: Fit,
+        align: bool,
+        transfer_bytes_max: int,
+        speed: float,
+        with_depth: bool = False,
     ) -> None:
-        """`speed`: how many times faster than in the trace; 0 leaves all times at 0."""
+        """`speed`: how many times faster than in the trace; 0 leaves all times at 0. `with_depth`: as in the trace."""
+        self._row = ROW_WITH_DEPTH if with_depth else ROW
         self._places, self._fit, self._align, self._speed = places, fit, align, speed
         self._transfer_bytes_max = transfer_bytes_max
         self._disk = np.array([place.disk for place in places], np.uint16)
@@ -131,7 +141,9 @@ class Placing:
             keep = self._clip(offset, length, room, keep, is_fsync)
         elif self._fit != "refuse":
             self._bring_in(offset, length, room, block, batch["device"])
-        rows = np.empty(len(batch), ROW)
+        rows = np.empty(len(batch), self._row)
+        if self._row is ROW_WITH_DEPTH:
+            rows["depth"] = batch["under_way"]
         rows["time_ns"] = self._due(batch["time_ns"])
         rows["offset"] = np.where(is_fsync, np.uint64(0), offset + self._base[batch["device"]])
         rows["length"] = length

@@ -28,6 +28,8 @@ class Summary:
         # First and last time, lowest offset and highest end.
         self._lows = np.zeros((2, 0), dtype=np.int64)
         self._highs = np.zeros((2, 0), dtype=np.int64)
+        #: The most that were under way with a request; 0 if nobody asked.
+        self.under_way_max = 0
 
     def add(self, batch: Array, devices: int) -> None:
         """One more batch of a trace that has so many devices by now."""
@@ -36,6 +38,7 @@ class Summary:
             self._add(batch[begin : begin + _ROWS_MAX], devices)
 
     def _add(self, batch: Array, devices: int) -> None:
+        self.under_way_max = max(self.under_way_max, int(batch["under_way"].max(initial=0)))
         device = batch["device"].astype(np.int64)
         both = device * _KINDS + batch["kind"]
         size = devices * _KINDS

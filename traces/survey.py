@@ -18,13 +18,16 @@ _READ_BYTES = 1 << 20
 
 
 def surveyed(trace: Trace) -> dict[str, Any]:
-    """The facts of a trace, as `ringtape trace info --json` has them; raises `TraceError` for one without requests."""
+    """The facts of a trace, as `ringtape trace info --json` has them, and `under_way_max`.
+
+    Raises `TraceError` for a trace without requests.
+    """
     summary = Summary()
     for batch in trace:
         summary.add(batch, len(trace.devices))
     if not trace.requests:
         raise TraceError(f"{trace.files[0]} has no requests to replay")
-    return summary.facts(trace.devices)
+    return {**summary.facts(trace.devices), "under_way_max": summary.under_way_max}
 
 
 def fingerprint(files: Sequence[str]) -> str:

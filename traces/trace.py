@@ -20,9 +20,11 @@ from ringtape.traces.columns import DEVICES_MAX, END_MAX, REQUEST, Array, Ints
 from ringtape.traces.devices import Devices, TooManyDevices
 from ringtape.traces.formats import blktrace
 from ringtape.traces.formats.base import HEAD_BYTES, Head, Options, TextFormat
+from ringtape.traces.formats.blkparse import Blkparse
 from ringtape.traces.lines import Lines
 from ringtape.traces.numbers import PAD
 from ringtape.traces.source import STDIN, Source
+from ringtape.traces.under_way import ByCompletion, ByDuration
 
 AUTO = "auto"
 ACTIONS = ("Q", "D")
@@ -46,6 +48,7 @@ class Trace:
         requests: how many requests were given so far.
         skipped: how many bad lines were left out so far.
         first_skipped: the first of them, and what is wrong with it; None if there was none.
+        completions: how many completions were found so far; 0 if nobody asked what was under way.
     """
 
     def __init__(self, path: str, *, format: str, options: Options, skip_bad: bool, chunk_bytes: int) -> None:
@@ -70,10 +73,22 @@ class Trace:
             formats.refuse_wrapped(head, source.name)
             self._looks_like = [] if format == AUTO else formats.detected(head)
             self.format = formats.the_detected(head, source.name) if format == AUTO else format
+            if options.under_way and not formats.tells_completions(self.format):
+                raise TraceError(
+                    f"{source.name}: a trace of {self.format} does not say when requests completed; give a depth"
+                )
+            self._by_duration = ByDuration()
+            self._by_completion: ByCompletion | None = None
             self._batches = self._binary() if self.format == blktrace.NAME else self._text(head, source)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def completions(self) -> int:
+        if self._by_completion is not None:
+            return self._by_completion.completions
+        return self._by_duration.completions
 
     @property
     def devices(self) -> list[str]:
@@ -108,6 +123,7 @@ class Trace:
         if formats.is_binary(head):
             raise TraceError(f"{source.name} is binary and no trace of {self.format}{self._hint()}")
         reader = formats.TEXT_FORMATS[self.format](self._devices, self._options, head)
+        self._by_completion = reader.by_completion if isinstance(reader, Blkparse) else None
         return self._text_batches(reader, source)
 
     def _text_batches(self, reader: TextFormat, source: Source) -> Iterator[Array]:
@@ -154,6 +170,11 @@ class Trace:
         batch["kind"] = found.kind[good]
         batch["flags"] = 0 if found.flags is None else found.flags[good]
         batch["device"] = found.device(good)
+        batch["under_way"] = 0
+        if found.under_way is not None:
+            batch["under_way"] = found.under_way[good]
+        elif found.took_ns is not None and self._options.under_way:
+            batch["under_way"] = self._by_duration.count(batch["time_ns"], found.took_ns[good])
         return batch, up_to
 
     def _since_first(self, ticks: Ints) -> Ints:
@@ -174,6 +195,7 @@ class Trace:
 
     def _binary(self) -> Iterator[Array]:
         reader = blktrace.Blktrace(self._sources, self._devices, self._options, self._bad_event)
+        self._by_completion = reader.under_way
         return self._binary_batches(reader)
 
     def _binary_batches(self, reader: blktrace.Blktrace) -> Iterator[Array]:
@@ -182,6 +204,7 @@ class Trace:
             batch["time_ns"] = self._since_first(found.time_ns)
             batch["offset"], batch["length"] = found.columns
             batch["kind"], batch["flags"], batch["device"] = found.kind, found.flags, found.device
+            batch["under_way"] = found.under_way
             yield batch
 
     def _bad_event(self, name: str, where: str, what: str) -> None:
@@ -198,12 +221,14 @@ def open_trace(
     action: str = "Q",
     time_unit: str = AUTO,
     skip_bad: bool = False,
+    under_way: bool = False,
     chunk_bytes: int | None = None,
 ) -> Trace:
     """Open a trace of block requests; a context manager that gives its requests in batches.
 
     A batch is a NumPy array of type `REQUEST`, in the trace's order: `time_ns` since the first request, `offset` and
-    `length` in bytes, `device` (index into `Trace.devices`), `kind` and `flags` as in the requests of a program.
+    `length` in bytes, `device` (index into `Trace.devices`), `kind` and `flags` as in the requests of a program, and
+    `under_way`.
 
     Args:
         path: a file, packed with gzip, zstd or bz2 or not at all; `-` is standard input. Of blktrace the name that its
@@ -212,10 +237,13 @@ def open_trace(
         action: which event of blktrace and blkparse is the request: `Q` (queued) or `D` (sent to the device).
         time_unit: of the times of an ASCII trace: `ns` (MQSim), `ms` (DiskSim), or `auto`.
         skip_bad: leave bad lines out and count them.
+        under_way: find out of each request how many were under way with it in the traced system, itself included, on
+            all devices together. Else the column is 0.
         chunk_bytes: how much text becomes a batch, about; 1 MiB unless given. Less is smoother, more is faster.
 
     Raises:
-        TraceError: it cannot be read, its format is unknown or another; and, from the iteration, for a bad line.
+        TraceError: it cannot be read, its format is unknown or another, or does not say what is under way; and, from
+            the iteration, for a bad line.
     """
     for name, value, known in (
         ("format", format, (AUTO, *formats.NAMES)),
@@ -224,7 +252,7 @@ def open_trace(
     ):
         if value not in known:
             raise TraceError(f"{name} {value!r} is not one of {', '.join(known)}")
-    options = Options(action=action, time_unit=time_unit)
+    options = Options(action=action, time_unit=time_unit, under_way=under_way)
     return Trace(
         os.fspath(path),
         format=format,

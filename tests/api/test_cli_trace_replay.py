@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import ringtape as api
+from ringtape.coordinator.tape import TapeReader
 from tests.api.command_line import SCRIPT, TIMEOUT_S, check_one_line, plain_environment, ringtape, snapshot
-from tests.traces.encoders import DISCARD, FSYNC, READ, TEXTS, WRITE, Row, write
+from tests.api.test_volume import under_way_of
+from tests.traces.encoders import DISCARD, FSYNC, READ, TEXTS, WRITE, Row, msr, request_event, write
 
 BLOCK = 4096
 DISK_BYTES = 1 << 20
@@ -60,10 +62,17 @@ def spc(folder: Path, requests: Sequence[tuple[str, str, int, int]], name: str =
     return name
 
 
-@pytest.mark.parametrize("format", TEXTS)
+@pytest.mark.parametrize("format", [*TEXTS, "blktrace"])
 def test_every_format_is_done_in_its_order_and_again_from_the_tape(format: str, tmp_path: Path) -> None:
-    rows = rows_of(format)
-    write(tmp_path / "trace", TEXTS[format].encode(rows))
+    if format == "blktrace":
+        # In the files of three processors.
+        rows = [row._replace(time_ns=number * 1000) for number, row in enumerate(rows_of("blkparse"))]
+        for cpu in range(3):
+            mine = [(row, request_event(row, 5 + row.time_ns, cpu=cpu)) for row in rows[cpu::3]]
+            write(tmp_path / f"trace.blktrace.{cpu}", b"".join(data for _, data in mine))
+    else:
+        rows = rows_of(format)
+        write(tmp_path / "trace", TEXTS[format].encode(rows))
     disks = ("--disk", "a=a.img,size=1M,fresh", "--disk", "b=b.img,size=1M,fresh")
     maps = ("--map", f"{rows[0].device}=a", "--map", "*=b")
     if len({row.device for row in rows}) == 1:
@@ -103,6 +112,50 @@ def test_the_schedule_is_kept_and_the_lag_is_the_same_from_the_tape(tmp_path: Pa
     assert all(time >= times[0] + number * 500_000 - lag["max"] for number, time in enumerate(times))
     result = json.loads(ringtape("replay", "two.tape", "--json", cwd=tmp_path).stdout)
     assert (result["digest"], result["returns"][0]["lag_ns"]) == (report["digest"], lag)
+
+
+@pytest.mark.parametrize("speed", ["max", "original"])
+@pytest.mark.parametrize("format", ["msr", "blktrace"])
+def test_as_many_are_under_way_as_in_the_trace(format: str, speed: str, tmp_path: Path) -> None:
+    """20 at a time, then one after the other, and again, with writes that take a millisecond."""
+    device = "h_0" if format == "msr" else "8,0"
+    step_ns = [10_000 if number // 20 % 2 else 0 for number in range(200)]
+    ends_ns, time_ns, rows = 0, 0, []
+    for number, pause in enumerate(step_ns):
+        time_ns = ends_ns + pause if pause or number % 20 == 0 else time_ns
+        ends_ns = max(ends_ns, time_ns + 1_000_000)
+        rows.append(Row(time_ns, WRITE, device, number * BLOCK, BLOCK))
+    if format == "msr":
+        write(tmp_path / "trace", msr(rows, [1_000_000] * 200))
+    else:
+        events = [(row.time_ns, row, "Q") for row in rows]
+        events += [(row.time_ns + 1_000_000, row, "C") for row in rows]
+        events.sort(key=lambda one: (one[0], one[2]))
+        data = b"".join(request_event(row, 5 + time, action) for time, row, action in events)
+        write(tmp_path / "trace", data)
+    words = ("trace", "-d", "a=a.img,size=1M,fresh", "--speed", speed, "--depth", "trace")
+    report = replayed(tmp_path, *words, "--mode", "record", "--strict")
+    assert (report["format"], report["depth"], report["requests"]) == (format, "trace", 200)
+    with api.open_tape(tmp_path / "run.tape") as opened:
+        requests = sorted(opened.requests(), key=lambda one: one.id)
+    found = under_way_of(requests)
+    traced = [number % 20 + 1 if number // 20 % 2 == 0 else 1 for number in range(200)]
+    assert all(mine <= most for mine, most in zip(found, traced, strict=True))
+    if speed == "max":
+        assert found == traced
+    again = json.loads(ringtape("replay", "run.tape", "--json", cwd=tmp_path).stdout)
+    assert again["digest"] == report["digest"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_recording_may_be_strict(strict: bool, tmp_path: Path) -> None:
+    trace = spc(tmp_path, [("W", "0", 0, BLOCK)])
+    words = (trace, "-d", "a=a.img,size=1M,fresh", "--mode", "record", *["--strict"] * strict)
+    report = replayed(tmp_path, *words)
+    with TapeReader.open(tmp_path / "run.tape") as reader:
+        assert reader.header.leased is not strict
+    again = json.loads(ringtape("replay", "run.tape", "--json", cwd=tmp_path).stdout)
+    assert again["digest"] == report["digest"]
 
 
 FITS = {
@@ -234,6 +287,16 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "speed without x": (("one.spc", *A, "--speed", "2"), ("speed '2' must be",)),
     "speed of nothing": (("one.spc", *A, "--speed", "0x"), ("speed '0x' must be",)),
     "no depth": (("one.spc", *A, "--depth", "0"), ("depth 0 must be",)),
+    "no such depth": (("one.spc", *A, "--depth", "all"), ("depth 'all' must be 'trace' or",)),
+    "depth of a trace of spc": (
+        ("one.spc", *A, "--depth", "trace"),
+        (
+            "one.spc",
+            "of spc does not say when",
+        ),
+    ),
+    "depth of a load without durations": (("load", *A, "--depth", "trace"), ("load does not say when",)),
+    "strict and plain": (("one.spc", *A, "--strict"), ("--strict goes with a recording",)),
     "output of a plain run": (("one.spc", *A, "-o", "x.tape"), ("--output x.tape", "--mode record")),
     "missing": (("none.spc", *A), ("cannot read none.spc: there is no such file",)),
     "empty": (("empty", *A), ("empty is empty",)),
@@ -255,12 +318,34 @@ def test_what_cannot_be_replayed_is_one_line_and_touches_nothing(case: str, tmp_
     spc(tmp_path, [("W", "0", 0, 2 * DISK_BYTES)], "long.spc")
     spc(tmp_path, [("W", "0", 0, BLOCK), ("W", "0", 0, 100)], "odd.spc")
     write(tmp_path / "bad.spc", "0,0,4096,W,0.0\n0,zero,4096,W,0.1\n")
+    write(tmp_path / "load", TEXTS["blkreplay"].encode([Row(0, READ, "disk", 0, BLOCK)]))
     write(tmp_path / "empty", "")
     write(tmp_path / "garbage", bytes(range(256)) * 20)
     before = snapshot(tmp_path)
     words, parts = REFUSED[case]
     check_one_line(ringtape("trace", "replay", *words, cwd=tmp_path), 2, *parts)
     assert snapshot(tmp_path) == before
+
+
+def test_errors_name_standard_input_and_not_its_copy(tmp_path: Path) -> None:
+    for text, parts in {
+        "": ["standard input is empty"],
+        "0,0,4096,W,0.0\n0,zero,4096,W,0.1\n": ["standard input: line 2: 'zero'"],
+        "0,0,100,W,0.0\n": ["standard input: request 1: "],
+        "\0\1\2\3" * 99: ["standard input is binary"],
+    }.items():
+        write(tmp_path / "a.img", bytes(DISK_BYTES))
+        done = subprocess.run(
+            [SCRIPT, "trace", "replay", "-", *A],
+            input=text,
+            cwd=tmp_path,
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        check_one_line(done, 2, *parts)
 
 
 def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:

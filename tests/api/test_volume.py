@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +292,7 @@ def test_bad_rows_are_refused_before_anything_is_made(tmp_path: Path) -> None:
         f"row 3: length 0 on disk 'a' must be at least one block of {block} bytes",
         "row 3: flags 4 do not go with a write",
         "row 3: time_ns -1 is before the call",
+        "row 3: depth 0 lets no request be made; it is 1 or more",
         "row 0: an fsync has offset 0 and length 0, not 0 and 4096",
         "requests are a one-dimensional NumPy array with fields kind, disk, offset, length, "
         "not 1-dimensional array of float64",
@@ -364,6 +365,25 @@ def test_a_stream_tells_what_is_made_and_reads_into_a_buffer_for_each_array(tmp_
 def test_memory_that_held_a_write_of_the_pattern_needs_new_stamps_and_nothing_else(tmp_path: Path) -> None:
     found, expected = record_and_replay(volumes.stamped, tmp_path, [Work(())]).returns[0]
     assert found == expected
+
+
+def test_rows_may_say_how_many_are_under_way_with_them(tmp_path: Path) -> None:
+    record_and_replay(volumes.with_depths, tmp_path, [Work(())])
+    with ringtape.open_tape(tmp_path / "run.tape") as opened:
+        requests = sorted(opened.requests(), key=lambda one: one.id)
+    assert len(requests) == 2 * 2 * len(volumes.DEPTHS)
+    found = under_way_of(requests)
+    assert all(mine <= most for mine, most in zip(found, volumes.DEPTHS * 4, strict=True))
+    # As many as may be, where it is not a smaller depth before it that holds a row up.
+    assert max(found) > max(volumes.DEPTHS) // 2
+
+
+def under_way_of(requests: Sequence[ringtape.TapeRequest]) -> list[int]:
+    """With each request of a worker how many were not released, itself included."""
+    return [
+        sum((one.released_at or 1 << 62) > request.checkpoint for one in requests[: number + 1])
+        for number, request in enumerate(requests)
+    ]
 
 
 def test_the_pattern_says_who_wrote_it() -> None:

@@ -14,7 +14,7 @@ import ringtape
 from ringtape.jobs.blocks import Blocks
 from ringtape.jobs.errors import JobError
 from ringtape.jobs.fio import read_fio
-from ringtape.jobs.job import Distribution, Job
+from ringtape.jobs.job import Distribution, Job, Percent, Region, region_of
 from ringtape.jobs.running import run_jobs
 
 FIO = shutil.which("fio")
@@ -78,6 +78,11 @@ stonewall
         (["rw=randread", "random_distribution=zipf:1.2"], {"random_distribution": Distribution("zipf", 1.2)}),
         (["rw=read", "random_distribution=zipf:1.2"], {"random_distribution": Distribution()}),
         (["rw=read", "offset=1m", "size=2m"], {"offset": MIB, "size": 2 * MIB, "io_size": None}),
+        (
+            ["rw=read", "offset=25%", "size=50%"],
+            {"offset": Percent(25), "size": Percent(50), "io_size": None},
+        ),
+        (["rw=read", "size=50%", "runtime=5", "time_based"], {"size": Percent(50), "io_size": None}),
         (["rw=read", "size=2m", "io_size=8m"], {"size": 2 * MIB, "io_size": 8 * MIB}),
         # What ends first ends it, unless it is time_based.
         (["rw=read", "size=2m", "runtime=5"], {"io_size": 2 * MIB, "runtime_s": 5.0}),
@@ -139,7 +144,10 @@ def test_a_disk_of_several_jobs_is_as_large_as_the_largest_needs(tmp_path: Path)
         (["verify=pattern"], ["line 4: verify pattern"]),
         (["verify=md5", "do_verify=0"], ["line 5: do_verify=0"]),
         (["time_based"], ["line 4: time_based needs a runtime"]),
-        (["size=50%"], ["line 4: size '50%' is not a number of bytes"]),
+        (["size=x%"], ["line 4: size 'x%' is not a number of bytes"]),
+        (["io_size=50%"], ["line 4: io_size '50%' is not a number of bytes"]),
+        (["size=50%", "runtime=5"], ["line 4: size=50% beside a runtime", "in bytes"]),
+        (["filename=missing.img", "size=50%"], ["line 5: size=50% of missing.img", "give bytes"]),
         (["size=${SIZE}"], ["line 4: size has a variable"]),
         (["bs=4k,"], ["rw", "bs"]),
         (["rw=randread", "random_distribution=zipf:1.2:0.1"], ["line 5: random_distribution", "no equal"]),
@@ -223,3 +231,12 @@ def test_beside_fio(lines: list[str], tmp_path: Path) -> None:
                 theirs["read"][1],
             )
     assert ours == theirs
+
+
+def test_shares_are_of_each_file(tmp_path: Path) -> None:
+    (tmp_path / "there.img").write_bytes(bytes(MIB))
+    (job,), (disk,), _ = read(tmp_path, f"[a]\nfilename={tmp_path}/there.img\nsize=30%\noffset=20%\nbs=8k\n")
+    assert disk.size is None
+    # 314,572.8 and 209,715.2 bytes, in whole blocks.
+    assert region_of(job, disk.name, MIB, 512) == Region(25 * 8192, 38 * 8192)
+    assert region_of(job, disk.name, 3 * MIB, 4096) == Region(76 * 8192, 115 * 8192)

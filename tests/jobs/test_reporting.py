@@ -10,8 +10,9 @@ import pytest
 from ringtape import Disk
 from ringtape.jobs.options import job_of
 from ringtape.jobs.plan import Plan
-from ringtape.jobs.reporting import Measuring, expected, options_of, side_folder
+from ringtape.jobs.reporting import Measuring, expected, options_of
 from ringtape.jobs.running import run_jobs
+from ringtape.jobs.side import side_folder
 
 
 def test_the_folder_is_gone_afterwards_whatever_happens() -> None:

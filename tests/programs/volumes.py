@@ -144,6 +144,25 @@ def run_blocking(io: ringtape.BlockingWorker) -> Any:
     return seen, io.now_ns()
 
 
+def with_depths(io: ringtape.BlockingWorker) -> None:
+    """Arrays whose rows say how many may be under way with each; of two such calls the second is timed."""
+    for timed in (False, True):
+        arrays = [array_of(Load(number, 300, kinds=(1, 2), timed=timed), number, 2) for number in range(2)]
+        for rows in (wide := [with_depth(array) for array in arrays]):
+            rows["depth"] = DEPTHS
+        io.submit(iter(wide), depth=max(DEPTHS))
+
+
+DEPTHS = [1 + number * number % 23 for number in range(300)]
+
+
+def with_depth(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    wide = np.zeros(len(array), [*FIELDS, ("depth", "u4")])
+    for name, *_ in FIELDS:
+        wide[name] = array[name]
+    return wide
+
+
 def changed(io: ringtape.BlockingWorker) -> None:
     """Another array in a replay than in the recording: `io.arguments` is a file that says so."""
     rows = np.zeros(200, FIELDS)
@@ -167,9 +186,10 @@ def refused(io: ringtape.BlockingWorker) -> Any:
         ("length", 0),
         ("flags", 4),
         ("time_ns", -1),
+        ("depth", 0),
     ):
-        rows = np.zeros(5, FIELDS)
-        rows["kind"], rows["length"] = 2, BLOCK
+        rows = np.zeros(5, [*FIELDS, ("depth", "u4")])
+        rows["kind"], rows["length"], rows["depth"] = 2, BLOCK, 1
         rows[name][3] = value
         texts.append(text_of(io, rows))
     rows = np.zeros(3, FIELDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,13 +96,13 @@ MSR_START = 128166372003061629
 ALIBABA_START = 1577808144360767
 
 
-def msr(rows: Sequence[Row]) -> str:
+def msr(rows: Sequence[Row], took_ns: Sequence[int] = ()) -> str:
     lines = []
-    for row in rows:
+    for row, took in zip_longest(rows, took_ns, fillvalue=4128600):
         host, disk = row.device.rsplit("_", 1)
         kind = {READ: "Read", WRITE: "Write"}[row.kind]
         lines.append(
-            f"{MSR_START + row.time_ns // 100},{host},{disk},{kind},{row.offset},{row.length},41286\n"
+            f"{MSR_START + row.time_ns // 100},{host},{disk},{kind},{row.offset},{row.length},{took // 100}\n"
         )
     return "".join(lines)
 
@@ -155,13 +156,14 @@ start ; sector; length ; op ;  replay_delay=0 ; replay_duration=0
 """
 
 
-def blkreplay(rows: Sequence[Row]) -> str:
+def blkreplay(rows: Sequence[Row], took_ns: Sequence[int] = ()) -> str:
     ops = {READ: (" R ", "RA "), WRITE: (" W ", " WS")}
     lines = []
-    for number, row in enumerate(rows):
+    for number, (row, took) in enumerate(zip_longest(rows, took_ns, fillvalue=0)):
         time = f"{row.time_ns // 10**9:>7}.{row.time_ns % 10**9:09}"
+        duration = f"{took // 10**9}.{took % 10**9:09}" if took else "0.0"
         op = ops[row.kind][number % 2]
-        lines.append(f"{time} ; {row.offset // 512:>12} ; {row.length // 512:>4} ;{op}; 0.0 ; 0.0\n")
+        lines.append(f"{time} ; {row.offset // 512:>12} ; {row.length // 512:>4} ;{op}; 0.0 ; {duration}\n")
     return BLKREPLAY_HEAD + "".join(lines)
 
 
@@ -269,7 +271,7 @@ ACTIONS = {"Q": 1, "M": 2, "G": 4, "D": 7, "C": 8, "P": 9, "U": 10, "I": 12, "A"
 T_READ, T_WRITE, T_FLUSH, T_SYNC, T_QUEUE, T_ISSUE, T_PC, T_NOTIFY, T_META, T_DISCARD, T_FUA = (
     1 << (16 + bit) for bit in (0, 1, 2, 3, 4, 6, 9, 10, 12, 13, 15)
 )
-_OF_ACTION = {"Q": T_QUEUE, "D": T_ISSUE}
+_OF_ACTION = {"Q": T_QUEUE, "D": T_ISSUE, "C": 0}
 
 
 def event(

@@ -39,7 +39,7 @@ requests = st.lists(
 
 def batch_of(rows: list[tuple[int, int, int, int, int]]) -> np.ndarray:
     plain = [
-        (time, 0, 0, device, FSYNC, 0) if kind == FSYNC else (time, offset, length, device, kind, 0)
+        (time, 0, 0, device, FSYNC, 0, 0) if kind == FSYNC else (time, offset, length, device, kind, 0, 0)
         for time, offset, length, device, kind in rows
     ]
     return np.array(plain, REQUEST)

@@ -27,7 +27,7 @@ def test_a_summary_adds_up(rows: list[tuple[int, ...]], cut: int, most: int) -> 
         (at, 0, 0, device, kind) if kind == 5 else (at, *span, device, kind)
         for at, *span, device, kind in rows
     ]
-    batch = np.array([(*row, 0) for row in rows], dtype=traces.REQUEST)
+    batch = np.array([(*row, 0, 0) for row in rows], dtype=traces.REQUEST)
     names = [f"d{number}" for number in range(100)]
     found = summary.Summary()
     with pytest.MonkeyPatch.context() as patch:

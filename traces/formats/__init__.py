@@ -29,6 +29,11 @@ _NO_TEXT = bytes(byte for byte in range(1, 32) if byte not in b"\t\n\r\f")
 _GARBAGE_SHARE = 0.02
 
 
+def tells_completions(name: str) -> bool:
+    """Whether traces of that format say when requests completed, or how long they took."""
+    return name == blktrace.NAME or TEXT_FORMATS[name].tells_completions
+
+
 def detected(head: Head) -> list[str]:
     """The formats that a trace which begins so may be of."""
     if blktrace.matches(head):

@@ -32,10 +32,12 @@ class Options:
     Attributes:
         action: which event of blktrace and blkparse is the request: `Q` (queued) or `D` (sent to the device).
         time_unit: of an ASCII trace of MQSim (`ns`) or DiskSim (`ms`); `auto` tells by the point in the times.
+        under_way: say of each request how many were under way with it.
     """
 
     action: str = "Q"
     time_unit: str = "auto"
+    under_way: bool = False
 
 
 class Head:
@@ -63,7 +65,8 @@ class Requests(NamedTuple):
     """Columns of requests, as the lines have them.
 
     `lines` are those that the requests are from; what is on a line that turned out bad means nothing. Times are in the
-    format's ticks. `device` gives the indices of some of the rows, of good ones only.
+    format's ticks. `device` gives the indices of some of the rows, of good ones only. Where it is asked for and the
+    format says it, there is `took_ns` or `under_way`.
     """
 
     lines: Lines
@@ -73,6 +76,8 @@ class Requests(NamedTuple):
     length: Unsigned
     device: Callable[[Array], Array]
     flags: Bytes | None = None
+    took_ns: Ints | None = None
+    under_way: Array | None = None
 
 
 class TextFormat(ABC):
@@ -80,6 +85,8 @@ class TextFormat(ABC):
 
     name: ClassVar[str]
     tick_ns: ClassVar[int] = 1
+    #: Whether it says when requests completed, or how long they took.
+    tells_completions: ClassVar[bool] = False
 
     def __init__(self, devices: Devices, options: Options, head: Head) -> None:
         self.devices = devices

@@ -13,15 +13,17 @@ import re
 import numpy as np
 
 from ringtape.traces import numbers
-from ringtape.traces.columns import DISCARD, FSYNC, FUA, READ, SECTOR, WRITE, Array, Bools
+from ringtape.traces.columns import DISCARD, FSYNC, FUA, READ, SECTOR, WRITE, Array, Bools, Ints, Unsigned
 from ringtape.traces.devices import Devices
 from ringtape.traces.formats.base import SECTOR_MAX, Head, Options, Requests, TextFormat
 from ringtape.traces.lines import Lines, split_spaces
+from ringtape.traces.under_way import ByCompletion
 
 _DEVICE, _CPU, _SEQUENCE, _TIME, _PID, _ACTION, _RWBS, _SECTOR, _PLUS, _COUNT = range(10)
 _LINE = re.compile(rb"\d+,\d+\s+\d+\s+\d+\s+\d+\.\d{9}\s+\d+\s+\S+")
 _SUMMARY = re.compile(rb"(?:CPU\s*\d+|Total) \(.*\):\s*$")
 _RWBS_LIKE = re.compile(r"(F?)([RWDN]?)E?(F?)[AE]?S?M?")
+_COMPLETED = b"C"
 _OPS = {"R": READ, "W": WRITE, "D": DISCARD}
 # Between the codes of kinds: it moves nothing and is no flush.
 _NOTHING = 255
@@ -29,11 +31,15 @@ _NOTHING = 255
 
 class Blkparse(TextFormat):
     name = "blkparse"
+    tells_completions = True
 
     def __init__(self, devices: Devices, options: Options, head: Head) -> None:
         super().__init__(devices, options, head)
         self._action = options.action.encode()
         self._in_summary = False
+        self.by_completion = ByCompletion() if options.under_way else None
+        # Apart from those of requests: a device that only completes something is none of the trace's.
+        self._completing = Devices()
         # Few are in use: each is looked at once.
         self._rwbs = Devices()
         self._meanings: list[tuple[int, int, bool]] = []
@@ -47,8 +53,10 @@ class Blkparse(TextFormat):
 
     def requests(self, lines: Lines) -> Requests:
         events = self._events(lines)
-        wanted = events & lines.texts_match(_ACTION, self._action)
-        lines = lines.select(wanted)
+        wanted = lines.texts_match(_ACTION, self._action)
+        if self.by_completion is not None:
+            wanted |= lines.texts_match(_ACTION, _COMPLETED)
+        lines = lines.select(events & wanted)
         lines.fail(lines.counts <= _RWBS, "it has too few fields for an action and its RWBS")
         ticks = lines.decimal_ns(_TIME, "time", 10**9)
         kinds, flags, flush = self._of_rwbs(lines)
@@ -57,6 +65,8 @@ class Blkparse(TextFormat):
         has_data &= lines.bytes[lines.starts[_SECTOR]] != ord("[")
         lines.fail(has_data & (kinds == 0), "is no RWBS", _RWBS)
         is_request = (has_data & (kinds != _NOTHING)) | (~has_data & flush)
+        if self.by_completion is not None:
+            is_request |= lines.texts_match(_ACTION, _COMPLETED)
         lines, ticks, kinds, flags = (
             lines.select(is_request),
             ticks[is_request],
@@ -68,15 +78,39 @@ class Blkparse(TextFormat):
         moving = lines if has_data.all() else lines.select(has_data)
         offsets[has_data] = moving.limited(_SECTOR, "sector", SECTOR_MAX, SECTOR)
         lengths[has_data] = moving.limited(_COUNT, "count of sectors", SECTOR_MAX, SECTOR)
+        kinds = np.where(has_data, kinds, np.uint8(FSYNC))
+        flags = np.where(has_data, flags, np.uint8(0))
+        under_way = None
+        if self.by_completion is not None:
+            requests, under_way = self._count(self.by_completion, lines, ticks, offsets, lengths)
+            lines = lines.select(requests)
+            ticks, kinds, flags = ticks[requests], kinds[requests], flags[requests]
+            offsets, lengths = offsets[requests], lengths[requests]
         return Requests(
             lines,
             ticks=ticks,
-            kind=np.where(has_data, kinds, np.uint8(FSYNC)),
+            kind=kinds,
             offset=offsets,
             length=lengths,
             device=self.named(lines, _DEVICE, _DEVICE),
-            flags=np.where(has_data, flags, np.uint8(0)),
+            flags=flags,
+            under_way=under_way,
         )
+
+    def _count(
+        self, by_completion: ByCompletion, lines: Lines, ticks: Ints, offsets: Unsigned, lengths: Unsigned
+    ) -> tuple[Bools, Array]:
+        """Which lines are requests, and with how many each was under way; bad lines are left out of the count."""
+        completed = lines.texts_match(_ACTION, _COMPLETED)
+        self.named(lines, _DEVICE, _DEVICE)  # for what it complains of
+        good = np.ones(len(lines), np.bool_) if lines.bad is None else ~lines.bad
+        starts, ends = lines.starts[_DEVICE][good], lines.ends[_DEVICE][good]
+        device = self._completing.of_texts(lines, starts, ends).astype(np.int64)
+        found = np.zeros(len(lines), np.uint32)
+        found[good & ~completed] = by_completion.count(
+            completed[good], ticks[good], device, offsets[good], lengths[good]
+        )
+        return ~completed, found[~completed]
 
     def _events(self, lines: Lines) -> Bools:
         """Which lines are events; the others are of a summary, or bad."""

@@ -19,6 +19,7 @@ from ringtape.traces.columns import DISCARD, FSYNC, FUA, READ, SECTOR, WRITE, Ar
 from ringtape.traces.devices import Devices
 from ringtape.traces.formats.base import SECTOR_MAX, Head, Options
 from ringtape.traces.source import Source
+from ringtape.traces.under_way import ByCompletion
 
 NAME = "blktrace"
 _MAGIC = 0x65617400
@@ -43,6 +44,7 @@ assert _EVENT.itemsize == 48
 # Of the action: what happened, whether a cgroup's number comes with it, and what it is about.
 _ACTION_MASK = 0xFF
 _ACTIONS = {"Q": 1, "D": 7}
+_COMPLETED = 8
 _WRITE, _FLUSH, _PC, _NOTIFY, _DISCARD, _FUA = (1 << (16 + bit) for bit in (1, 2, 9, 10, 13, 15))
 
 _READ_BYTES = 1 << 20
@@ -72,6 +74,7 @@ class Merged(NamedTuple):
     kind: Array
     flags: Array
     device: Array
+    under_way: Array | int
 
 
 @dataclass
@@ -103,6 +106,7 @@ class Blktrace:
     ) -> None:
         self._devices = devices
         self._action = _ACTIONS[options.action]
+        self.under_way = ByCompletion() if options.under_way else None
         self._on_bad = on_bad
         self._files = []
         for source in sources:
@@ -216,12 +220,20 @@ class Blktrace:
 
     def _wanted(self, events: Array) -> Bools:
         action = events["action"]
-        wanted: Bools = (action & _ACTION_MASK) == self._action
+        is_request: Bools = (action & _ACTION_MASK) == self._action
+        is_request &= (events["bytes"] > 0) | ((action & _FLUSH) != 0)
+        wanted = is_request if self.under_way is None else is_request | _completed(events)
         wanted &= (action & (_PC | _NOTIFY)) == 0
-        wanted &= (events["bytes"] > 0) | ((action & _FLUSH) != 0)
         return wanted
 
     def _merged(self, events: Array) -> Merged:
+        under_way: Array | int = 0
+        if self.under_way is not None:
+            completed = _completed(events)
+            offset = events["sector"] * np.uint64(SECTOR)
+            time, device, length = (events[name].astype(np.int64) for name in ("time", "device", "bytes"))
+            under_way = self.under_way.count(completed, time, device, offset, length.view(np.uint64))
+            events = events[~completed]
         action, moved = events["action"], events["bytes"] > 0
         kind = np.where(action & _WRITE, np.uint8(WRITE), np.uint8(READ))
         kind[(action & _DISCARD) != 0] = DISCARD
@@ -231,7 +243,12 @@ class Blktrace:
         columns[0][moved] = events["sector"][moved] * np.uint64(SECTOR)
         columns[1] = events["bytes"]
         device = self._devices.of_numbers(events["device"].astype(np.uint64), _device_name)
-        return Merged(events["time"].astype(np.int64), columns, kind, flags, device)
+        return Merged(events["time"].astype(np.int64), columns, kind, flags, device, under_way)
+
+
+def _completed(events: Array) -> Bools:
+    completed: Bools = (events["action"] & _ACTION_MASK) == _COMPLETED
+    return completed
 
 
 def _device_name(number: int) -> str:

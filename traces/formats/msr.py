@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from ringtape.traces.columns import END_MAX, READ, WRITE
 from ringtape.traces.formats.base import CommaFormat, Requests
 from ringtape.traces.lines import Lines
 
 _TIME, _HOST, _DISK, _TYPE, _OFFSET, _SIZE, _RESPONSE = range(7)
+# A hundred years, in ticks: no sum with it is beyond 64 bits.
+_TOOK_MAX = np.uint64(100 * 365 * 86400 * 10**7)
 _TYPES = {b"Read": READ, b"Write": WRITE, b"read": READ, b"write": WRITE, b"READ": READ, b"WRITE": WRITE}
 
 
 class Msr(CommaFormat):
     name = "msr"
     tick_ns = 100
+    tells_completions = True
     fields = 7
     pattern = re.compile(rb"\d+,[^,]+,\d+,(?:read|write),\d+,\d+,\d+$", re.IGNORECASE)
 
     def requests(self, lines: Lines) -> Requests:
         lines.unsigned(_DISK, "disk number")
         lines.fail(lines.starts[_HOST] == lines.ends[_HOST], "its host has no name")
-        lines.unsigned(_RESPONSE, "response time")
+        took = lines.unsigned(_RESPONSE, "response time")
         return Requests(
             lines,
             ticks=lines.limited(_TIME, "time", END_MAX).view("<i8"),
@@ -33,6 +38,7 @@ class Msr(CommaFormat):
             offset=lines.limited(_OFFSET, "offset", END_MAX),
             length=lines.limited(_SIZE, "size", END_MAX),
             device=self.named(lines, _HOST, _DISK, _name),
+            took_ns=(np.minimum(took, _TOOK_MAX) * np.uint64(self.tick_ns)).view(np.int64),
         )
 
 

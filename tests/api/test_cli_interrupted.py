@@ -1,0 +1,102 @@
+"""Goal: whoever interrupts a measurement has what was measured, and a tape that replays; nothing is left behind.
+
+Method: the command, which gets SIGINT when its workers have told something; it would go on for an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringtape as api
+from tests.api.command_line import TIMEOUT_S, plain_environment, ringtape
+from tests.programs import interrupting
+from tests.traces.encoders import TEXTS, WRITE, Row, write
+
+DISK = ("--disk", "a=a.img,size=1M,fresh")
+BENCH = ("bench", "--rw", "randrw", "--iodepth", "4", "--runtime", "1h", "--workers", "2", *DISK)
+TRACE = ("trace", "replay", "trace", "--depth", "8", *DISK)
+
+
+def interrupted(folder: Path, *words: str, workers: int = 1) -> subprocess.CompletedProcess[str]:
+    # Two seconds apart, for an hour and a half.
+    rows = [
+        Row(number * 2 * 10**9 * (number > 9), WRITE, "a", number % 200 * 4096, 4096)
+        for number in range(2700)
+    ]
+    write(folder / "trace", TEXTS["fio-iolog"].encode(rows))
+    done = subprocess.run(
+        [sys.executable, interrupting.__file__, str(workers), *words],
+        cwd=folder,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    return done
+
+
+def reported(folder: Path, *words: str, workers: int = 1) -> dict[str, Any]:
+    done = interrupted(folder, *words, "--json", workers=workers)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def on_tape(folder: Path) -> int:
+    with api.open_tape(folder / "run.tape") as opened:
+        return sum(request.released_at is not None for request in opened.requests())
+
+
+def check_replays(folder: Path) -> None:
+    again = ringtape("replay", "run.tape", cwd=folder)
+    assert again.returncode == 0
+    assert "interrupted by SIGINT" in again.stdout
+
+
+def test_a_benchmark_reports_what_was_measured(tmp_path: Path) -> None:
+    report = reported(tmp_path, *BENCH, workers=2)
+    (job,) = report["jobs"]
+    ours = report["ringtape"]
+    done = job["read"]["total_ios"] + job["write"]["total_ios"]
+    assert (ours["interrupted"], ours["mode"], ours["requests"]) == (True, "plain", done)
+    assert done > 0
+    assert job["read"]["clat_ns"]["percentile"]["99.000000"] > 0
+    assert sorted(os.listdir(tmp_path)) == ["a.img", "trace"]
+
+
+def test_a_recorded_benchmark_leaves_a_tape_with_at_least_that(tmp_path: Path) -> None:
+    report = reported(tmp_path, *BENCH, "-o", "run.tape", workers=2)
+    assert report["ringtape"]["tape"] == "run.tape"
+    assert 0 < report["ringtape"]["requests"] <= on_tape(tmp_path)
+    check_replays(tmp_path)
+
+
+def test_a_trace_reports_what_came_of_it(tmp_path: Path) -> None:
+    report = reported(tmp_path, *TRACE)
+    assert (report["interrupted"], report["mode"], report["digest"]) == (True, "plain", None)
+    assert (report["requests"], report["trace_requests"]) == (10, 2700)
+    assert report["kinds"]["write"]["requests"] == 10
+    assert report["lag_ns"]["max"] >= report["lag_ns"]["min"]
+    assert sorted(os.listdir(tmp_path)) == ["a.img", "trace"]
+
+
+def test_a_recorded_trace_leaves_a_tape_with_at_least_that(tmp_path: Path) -> None:
+    report = reported(tmp_path, *TRACE, "--mode", "record")
+    assert report["tape"] == "run.tape"
+    assert on_tape(tmp_path) == report["requests"] == 10
+    check_replays(tmp_path)
+
+
+@pytest.mark.parametrize("words", [BENCH, TRACE], ids=["bench", "trace"])
+def test_for_people(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = interrupted(tmp_path, *words, workers=2 if words is BENCH else 1)
+    assert done.stderr == "ringtape: interrupted\n"
+    assert "interrupted" in done.stdout
