@@ -233,4 +233,4 @@ class Parts:
 
     def latest_ns(self, start: Place, stop: Place) -> int:
         """The latest time of the runs from `start` to before `stop`, which is behind it."""
-        return int(self.block.tables.run_ns[start.run : max(stop.run, start.run + 1)].max())
+        return int(self.block.tables.run_ns[start.run : stop.run + (stop.row > 0)].max())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_who_waits_for_what_cannot_come_is_told_with_a_lease_too(tmp_path: Path)
     assert [failure.stalled for failure in recorded.failures] == [True]
     again = ringtape.replay(tmp_path / "t")
     assert (again.digest, again.failures) == (recorded.digest, recorded.failures)
+
+
+@pytest.mark.parametrize("data", ["order", "digest"])
+def test_an_array_with_one_other_request_diverges_there(tmp_path: Path, data: Any) -> None:
+    """A worker compares the rows of an array with its lease many at a time, ahead of their being made."""
+    tape = tmp_path / "run.tape"
+    ringtape.record(leasing.reads_an_array, disks=[disk(tmp_path)], tape=tape, data=data, strict=False)
+    found = []
+    for strict in (False, True):
+        assert ringtape.replay(tape, leasing.reads_an_array, strict=strict).failures == []
+        with pytest.raises(ringtape.Divergence) as caught:
+            ringtape.replay(tape, leasing.reads_another_array, strict=strict)
+        error = caught.value
+        found.append((str(error), error.request_id, error.checkpoint, error.recorded, error.actual))
+    assert found[0] == found[1]
+    assert found[0][1] == 1701

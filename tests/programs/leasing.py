@@ -66,3 +66,27 @@ async def works_and_hears(io: ringtape.Worker) -> list[bytes]:
 async def waits_for_ever(io: ringtape.Worker) -> None:
     await io.disk("a").read(0, BLOCK)
     await io.receive()
+
+
+def reads_an_array(io: ringtape.BlockingWorker) -> int:
+    """Reads that go by columns; as many as are compared ahead some times over."""
+    return _reads(io)
+
+
+def reads_another_array(io: ringtape.BlockingWorker) -> int:
+    """One of the reads is another."""
+    return _reads(io, other=1700)
+
+
+def _reads(io: ringtape.BlockingWorker, other: int = -1) -> int:
+    import numpy as np
+
+    from ringtape.engine.rows import REQUEST
+
+    rows = np.zeros(3000, REQUEST)
+    rows["kind"], rows["length"] = 1, BLOCK
+    rows["offset"] = BLOCK * (np.arange(len(rows)) * 7 % 256)
+    if other >= 0:
+        rows["offset"][other] += BLOCK
+    results = io.submit(rows, depth=32)
+    return int(results["result"].sum())
