@@ -321,7 +321,7 @@ class Volume:
             rows.sequence[row] = made
             if columns is not None:
                 columns.skip(rows.base + row)
-            data = None
+            data: memoryview | bytes | None = None
             if kind == _WRITE:
                 if rows.data is not None:
                     data = data_of_row(rows, row)
