@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from ringtape.coordinator.completions import CompletionQueue, Released
 from ringtape.coordinator.conductor import Send
 from ringtape.coordinator.errors import ProtocolError
-from ringtape.coordinator.tape.parts import REQUEST_COLUMNS, Part, Parts
+from ringtape.coordinator.tape.parts import REQUEST_COLUMNS, Part, Parts, Tokens
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import TapeDamaged
 
@@ -60,7 +59,7 @@ class _Ahead:
             before + column for before, column in zip(self._columns, part.request_columns, strict=True)
         ]
         if part.tokens:
-            turns = part.turns(start, stop)
+            turns = part.between(start, stop)
             turns.requests[0] += self._made
             released = take_released(self.completed, part, start.tokens, stop.tokens)
             self._made += int(part.made[-1])
@@ -77,7 +76,7 @@ class _Ahead:
     def _tell(
         self,
         lease: wire_pb2.Lease,
-        turns: Turns,
+        turns: Tokens,
         noted: NDArray[np.bool_],
         columns: list[bytes],
         released: Released,
