@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from ringtape.coordinator.completions import CompletionQueue, Released
 from ringtape.coordinator.conductor import Send
 from ringtape.coordinator.errors import ProtocolError
-from ringtape.coordinator.tape.parts import REQUEST_COLUMNS, Part, Parts
+from ringtape.coordinator.tape.parts import REQUEST_COLUMNS, Part, Parts, Tokens
 from ringtape.coordinator.tape.reader import TapeReader
-from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import tape_pb2, wire_pb2
 from ringtape.proto.errors import TapeDamaged
 
@@ -60,7 +59,8 @@ class _Ahead:
             before + column for before, column in zip(self._columns, part.request_columns, strict=True)
         ]
         if part.tokens:
-            turns = part.turns(start, stop, before=self._made)
+            turns = part.between(start, stop)
+            turns.requests[0] += self._made
             released = take_released(self.completed, part, start.tokens, stop.tokens)
             self._made += int(part.made[-1])
             self._tell(lease, turns, noted[:-1], columns, released)
@@ -76,24 +76,22 @@ class _Ahead:
     def _tell(
         self,
         lease: wire_pb2.Lease,
-        turns: Turns,
+        turns: Tokens,
         noted: NDArray[np.bool_],
         columns: list[bytes],
         released: Released,
     ) -> None:
         """Put these turns into the lease, but for those that are asked for."""
-        made, _, went, delivered = turns.counts
-        _, _, clock_ns, deadline_ns = turns.times
-        endless = (turns.mode == _WAIT) & (went == 0) & (deadline_ns == 0)
-        told = ~(noted | endless | (delivered != 0))
+        endless = (turns.mode == _WAIT) & (turns.released == 0) & (turns.deadline_ns == 0)
+        told = ~(noted | endless | (turns.delivered != 0))
         numbers = np.arange(1, len(turns) + 1, dtype=np.uint64) + np.uint64(self.checkpoints)
         self.told += int(told.sum())
-        rows, results = np.repeat(told, made), np.repeat(told, went)
+        rows, results = np.repeat(told, turns.requests), np.repeat(told, turns.released)
         lease.checkpoint = numbers[told].tobytes()
         out = lease.turns
-        out.requests = made[told].astype("<u4").tobytes()
-        out.released = went[told].astype("<u4").tobytes()
-        out.clock_ns, out.deadline_ns = clock_ns[told].tobytes(), deadline_ns[told].tobytes()
+        out.requests = turns.requests[told].astype("<u4").tobytes()
+        out.released = turns.released[told].astype("<u4").tobytes()
+        out.clock_ns, out.deadline_ns = turns.clock_ns[told].tobytes(), turns.deadline_ns[told].tobytes()
         out.mode = turns.mode[told].tobytes()
         for column, (name, dtype) in zip(columns, REQUEST_COLUMNS, strict=True):
             setattr(lease.requests, name, _chosen(column, dtype, rows))

@@ -13,10 +13,11 @@ import struct
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from ringtape.coordinator.tape import CompletionsRun, NoteRun, RequestsRun, TapeReader, TokenRun
 from ringtape.coordinator.tape.slices import Completions, Requests, request_columns
-from ringtape.coordinator.tape.turns import Turns, Values
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2
 
 _SMALL = 16  # rows; below, `struct` is faster than numpy
@@ -63,15 +64,31 @@ class RunDigest:
         checkpoint: int,
         turns: Turns,
         columns: Requests,
-        ids: int | Values,
+        first_id: int,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         """The same as `requests` and `token` for each turn, from that checkpoint on; columns are of all turns.
 
-        They may go on behind the last turn. `ids` is the first of ids that follow one another, or are all of them.
         `released` are sequences, results and digests, as in `token`.
         """
-        self._workers[worker].turns(checkpoint, turns, columns, ids, released)
+        self._workers[worker].turns(checkpoint, turns, columns, first_id, released)
+
+    def passed(
+        self,
+        worker: int,
+        tokens: NDArray[np.uint64],
+        delivered: NDArray[np.int64],
+        columns: messages_pb2.Requests,
+        ids: NDArray[np.uint64],
+        released: tuple[bytes, bytes, bytes],
+    ) -> None:
+        """The same as `requests` and `token` for tokens, maybe none, and the requests among and behind them.
+
+        `tokens` has a row for each: its checkpoint, its clock, how many of these requests are before it, 0, and how
+        many completions it releases; `delivered` is of each. `released` are sequences, results and digests, as in
+        `token`.
+        """
+        self._workers[worker].passed(tokens, delivered, columns, ids, released)
 
     def note(self, worker: int, note: messages_pb2.Note) -> None:
         """A note, made after the requests given before. What is only for people is left out."""
@@ -100,7 +117,7 @@ class _WorkerDigest:
         self._note_count = 0
         self._released_count = 0
 
-    def requests(self, columns: Requests, count: int, ids_or_first: int | Values) -> None:
+    def requests(self, columns: Requests, count: int, first_id: int) -> None:
         kinds, flags, disks, offsets, lengths, digests, ids = self._requests
         kind, flag, disk, offset, length, digest, _, _ = request_columns(columns)
         kinds.update(kind)
@@ -109,14 +126,12 @@ class _WorkerDigest:
         offsets.update(offset)
         lengths.update(length)
         digests.update(digest)
-        if not isinstance(ids_or_first, int):
-            ids.update(ids_or_first.tobytes())
-        elif count == 1:
-            ids.update(ids_or_first.to_bytes(8, "little"))
+        if count == 1:
+            ids.update(first_id.to_bytes(8, "little"))
         elif count < _SMALL:
-            ids.update(struct.pack(f"<{count}Q", *range(ids_or_first, ids_or_first + count)))
+            ids.update(struct.pack(f"<{count}Q", *range(first_id, first_id + count)))
         else:
-            ids.update(np.arange(ids_or_first, ids_or_first + count, dtype="<u8").data)
+            ids.update(np.arange(first_id, first_id + count, dtype="<u8").data)
         self._request_count += count
 
     def token(self, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes) -> None:
@@ -141,11 +156,11 @@ class _WorkerDigest:
         checkpoint: int,
         turns: Turns,
         columns: Requests,
-        ids: int | Values,
+        first_id: int,
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         count = len(turns)
-        _, _, went, delivered = turns.totals if count else (0, 0, 0, 0)
+        made, _, went, delivered = turns.totals
         rows = np.empty((count, 5), dtype="<u8")  # as `_TOKEN` packs them
         rows[:, 0] = np.arange(checkpoint, checkpoint + count)
         rows[:, 1] = turns.times[2]
@@ -153,9 +168,8 @@ class _WorkerDigest:
         rows[:, 3] = self._note_count
         rows[:, 4] = turns.counts[2]
         self._tokens.update(rows.data)
-        made = len(columns.kind)
         if made:
-            self.requests(columns, made, ids)
+            self.requests(columns, made, first_id)
         sequence, result, digest = self._released
         sequence.update(released[0])
         result.update(released[1])
@@ -167,6 +181,29 @@ class _WorkerDigest:
             self._delivered.update(pairs.astype("<u8").tobytes())
         self._token_count += count
         self._released_count += went
+
+    def passed(
+        self,
+        tokens: NDArray[np.uint64],
+        delivered: NDArray[np.int64],
+        columns: messages_pb2.Requests,
+        ids: NDArray[np.uint64],
+        released: tuple[bytes, bytes, bytes],
+    ) -> None:
+        # What was before these, as `_TOKEN` packs it.
+        before = np.array((0, 0, self._request_count, self._note_count, 0), dtype="<u8")
+        self._tokens.update((tokens + before).tobytes())
+        requests = (columns.kind, columns.flags, columns.disk, columns.offset, columns.length, columns.digest)
+        for hashed, column in zip(self._requests, (*requests, ids.tobytes()), strict=True):
+            hashed.update(column)
+        for hashed, column in zip(self._released, released, strict=True):
+            hashed.update(column)
+        for place in delivered.nonzero()[0].tolist():
+            self._any_delivered = True
+            self._delivered.update(_DELIVERED.pack(self._token_count + place + 1, int(delivered[place])))
+        self._request_count += len(ids)
+        self._token_count += len(tokens)
+        self._released_count += len(released[0]) // 8
 
     def delivered(self, count: int) -> None:
         self._any_delivered = True

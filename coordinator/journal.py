@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from ringtape.coordinator.completions import Released
 from ringtape.coordinator.digest import RunDigest
-from ringtape.coordinator.tape.sink import NullTape, TapeSink
+from ringtape.coordinator.tape import NullTape
+from ringtape.coordinator.tape.layout import Values
+from ringtape.coordinator.tape.parts import Tokens
+from ringtape.coordinator.tape.sink import TapeSink
 from ringtape.coordinator.tape.slices import Completions, Requests
-from ringtape.coordinator.tape.turns import Turns, Values
+from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
 
@@ -82,7 +85,7 @@ class Journal:
         self,
         worker: int,
         checkpoint: int,
-        turns: Turns,
+        tokens: Tokens,
         requests: messages_pb2.Requests,
         ids: Values,
         released: Released,
@@ -93,11 +96,10 @@ class Journal:
         Requests may go on behind the last; `ids` are of all of them. Of what was released so many completions had
         not been told before.
         """
-        self._digest.turns(
-            worker, checkpoint, turns, requests, ids, (released.sequences, released.results, released.digests)
-        )
+        columns = released.sequences, released.results, released.digests
+        self._digest.passed(worker, tokens.rows(checkpoint), tokens.delivered, requests, ids, columns)
         assert isinstance(self.tape, NullTape), "a replay that writes a tape has no leases"
-        self.tape.count(requests=len(ids), completions=untold, tokens=len(turns))
+        self.tape.count(requests=len(ids), completions=untold, tokens=len(tokens))
 
     def note(self, worker: int, note: messages_pb2.Note, at_ns: int) -> None:
         """A worker's program did something other than a request."""

@@ -32,7 +32,7 @@ def _pass_part(part: Part, start: Place, stop: Place, state: ReplayedWorker, jou
         return
     released = take_released(state.recorded, part, before.tokens, after.tokens)
     requests = part.requests(before.requests, after.requests)
-    turns = part.turns(before, after)
+    tokens = part.between(before, after)
     checkpoint, ids = state.checkpoints + 1, part.ids[before.requests : after.requests]
-    untold = state.pass_turns(len(turns), requests.kind, ids, released)
-    journal.passed(state.index, checkpoint, turns, requests, ids, released, untold)
+    untold = state.pass_turns(len(tokens), requests.kind, ids, released)
+    journal.passed(state.index, checkpoint, tokens, requests, ids, released, untold)

@@ -14,9 +14,9 @@ from ringtape.coordinator.batches import Act, BatchChecker, RequestRows, add_ids
 from ringtape.coordinator.columns import u64
 from ringtape.coordinator.completions import CompletionQueue, Released
 from ringtape.coordinator.errors import DifferentData, Divergence, ProtocolError
+from ringtape.coordinator.tape.layout import Values
 from ringtape.coordinator.tape.runs import TokenRun
 from ringtape.coordinator.tape.slices import slice_requests
-from ringtape.coordinator.tape.turns import Values
 from ringtape.coordinator.words import kind_name, note_in_words, request_in_words, waits_in_words
 from ringtape.proto import messages_pb2, wire_pb2
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from ringtape.coordinator.tape.layout import Rows, Values, changes
 from ringtape.coordinator.tape.runs import BlockView, Place
 from ringtape.coordinator.tape.tables import Tables
-from ringtape.coordinator.tape.turns import Turns
 from ringtape.proto import messages_pb2, tape_pb2
 
 #: Of requests, the columns that a program decides, by their names in `Requests`, and what a row of each is.
@@ -38,6 +38,34 @@ class Done(NamedTuple):
     requests: int
     completions: int
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of one worker, a row each: what is in the block of each, and how many requests are before it.
+
+    Requests are those since the token before, or since the place that was asked about.
+    """
+
+    requests: Rows
+    clock_ns: Values
+    deadline_ns: Values
+    mode: NDArray[np.uint8]
+    released: Rows
+    delivered: Rows
+
+    def __len__(self) -> int:
+        return len(self.mode)
+
+    def rows(self, checkpoint: int) -> Values:
+        """As `RunDigest.passed` takes them; the first answers this checkpoint."""
+        count = len(self.mode)
+        found = np.zeros((count, 5), dtype=_U64)
+        found[:, 0] = np.arange(checkpoint, checkpoint + count)
+        found[:, 1] = self.clock_ns
+        found[:, 2] = self.requests.cumsum()
+        found[:, 4] = self.released
+        return found
 
 
 class _Runs:
@@ -172,21 +200,21 @@ class Part:
         sequence, result, digest, contents = (column[first:last] for column in self._completion_columns)
         return messages_pb2.Completions(sequence=sequence, result=result, digest=digest, contents=contents)
 
-    def turns(self, start: Done, stop: Done, before: int = 0) -> Turns:
-        """Its tokens between, each with the requests before it, of those between; no completions are counted.
-
-        The first has so many requests more that were made `before`.
-        """
+    def between(self, start: Done, stop: Done) -> Tokens:
+        """Its tokens between."""
         tables, tokens = self._tables, slice(start.tokens, stop.tokens)
         rows = tokens if isinstance(self._tokens.rows, slice) else self._tokens.rows[tokens]
-        at_ns = tables.run_ns[self._token_runs[tokens]]
-        counts = np.zeros((4, stop.tokens - start.tokens), np.int64)
-        counts[0] = np.diff(self.made[tokens], prepend=start.requests - before)
-        counts[2] = self.released[tokens]
-        if len(tables.delivered):
-            counts[3] = tables.delivered[rows]
-        times = np.stack((at_ns, at_ns, tables.clock_ns[rows], tables.deadline_ns[rows]))
-        return Turns(counts, counts.cumsum(axis=1), times, tables.mode[rows])
+        delivered = tables.delivered
+        return Tokens(
+            requests=np.diff(self.made[tokens], prepend=start.requests),
+            clock_ns=tables.clock_ns[rows],
+            deadline_ns=tables.deadline_ns[rows],
+            mode=tables.mode[rows],
+            released=self.released[tokens],
+            delivered=(delivered[rows] if len(delivered) else np.zeros(stop.tokens - start.tokens)).astype(
+                np.int64
+            ),
+        )
 
     def orders(self, start: int, stop: int) -> list[Sequence[int] | None]:
         """The `order` of its tokens from `start` to `stop`, as in `TokenRun`; empty where none of the block has one."""
