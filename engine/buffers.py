@@ -12,8 +12,8 @@ import liburing
 
 REGION_BYTES = 8 << 20
 SLOT_BYTES_MIN = 4096
-# Slots made when the region is used up are kept for reuse up to this much.
-SPARE_BYTES_MAX = 32 << 20
+# Slots made when the region is used up are kept for reuse up to this much: 64 requests of 1 MiB.
+SPARE_BYTES_MAX = 64 << 20
 # They are cut from pieces of this size: a process may have only so many mappings (65530 by default).
 PIECE_BYTES = 1 << 20
 
