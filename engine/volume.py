@@ -30,6 +30,8 @@ from ringtape.engine.rows import ALONE, RowDisk, Rows
 DEPTH_MAX = 1 << 16
 # Rows go alone where fewer than these are due and the next is not: a turn by columns costs at least as much.
 FEW = 32
+# So do all rows of a turn where between those that have to there are fewer than this, on average.
+SHORT = 8
 _WRITE = int(Kind.WRITE)
 _KINDS = dict(enumerate((*Kind,), 1))
 
@@ -286,6 +288,11 @@ class Volume:
                 alone = conflicts if alone is None else alone | conflicts
         run = end - begin
         if alone is not None and alone.any():
+            count = int(alone.sum())
+            if run - count < SHORT * count:
+                # What is between them would go by columns in short stretches.
+                self._issue_alone(rows, first, stop)
+                return stop
             run = int(np.argmax(alone))
         ones = 1
         if run:

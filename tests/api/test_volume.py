@@ -140,7 +140,9 @@ def test_what_is_read_is_what_was_written_and_a_replay_sees_the_same(
 def test_most_requests_do_go_by_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests here would say nothing of them: the worker tells by its program."""
     result = ringtape.run(
-        volumes_by_columns, disks=disks(tmp_path), arguments=Load(1, 2000, kinds=(1, 2), longest=1)
+        volumes_by_columns,
+        disks=disks(tmp_path),
+        arguments=Load(1, 2000, kinds=(1, 2), longest=1, blocks=250),
     )
     result.raise_for_failures()
     assert result.returns[0] > 1000
