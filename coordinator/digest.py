@@ -118,6 +118,15 @@ class _WorkerDigest:
         self._released_count = 0
 
     def requests(self, columns: Requests, count: int, first_id: int) -> None:
+        if count == 1:
+            ids: bytes | memoryview = first_id.to_bytes(8, "little")
+        elif count < _SMALL:
+            ids = struct.pack(f"<{count}Q", *range(first_id, first_id + count))
+        else:
+            ids = np.arange(first_id, first_id + count, dtype="<u8").data
+        self._add_requests(columns, count, ids)
+
+    def _add_requests(self, columns: Requests, count: int, their_ids: bytes | memoryview) -> None:
         kinds, flags, disks, offsets, lengths, digests, ids = self._requests
         kind, flag, disk, offset, length, digest, _, _ = request_columns(columns)
         kinds.update(kind)
@@ -126,13 +135,15 @@ class _WorkerDigest:
         offsets.update(offset)
         lengths.update(length)
         digests.update(digest)
-        if count == 1:
-            ids.update(first_id.to_bytes(8, "little"))
-        elif count < _SMALL:
-            ids.update(struct.pack(f"<{count}Q", *range(first_id, first_id + count)))
-        else:
-            ids.update(np.arange(first_id, first_id + count, dtype="<u8").data)
+        ids.update(their_ids)
         self._request_count += count
+
+    def _add_released(self, sequences: bytes, results: bytes, digests: bytes) -> None:
+        sequence, result, digest = self._released
+        sequence.update(sequences)
+        result.update(results)
+        digest.update(digests)
+        self._released_count += len(sequences) // 8
 
     def token(self, checkpoint: int, clock_ns: int, sequences: bytes, results: bytes, digests: bytes) -> None:
         released = len(sequences) // 8
@@ -144,12 +155,8 @@ class _WorkerDigest:
             _TOKEN.pack(checkpoint, clock_ns, self._request_count, self._note_count, released)
         )
         if released:
-            sequence, result, digest = self._released
-            sequence.update(sequences)
-            result.update(results)
-            digest.update(digests)
+            self._add_released(sequences, results, digests)
         self._token_count += 1
-        self._released_count += released
 
     def turns(
         self,
@@ -160,7 +167,7 @@ class _WorkerDigest:
         released: tuple[bytes, bytes, bytes],
     ) -> None:
         count = len(turns)
-        made, _, went, delivered = turns.totals
+        made, _, _, delivered = turns.totals
         rows = np.empty((count, 5), dtype="<u8")  # as `_TOKEN` packs them
         rows[:, 0] = np.arange(checkpoint, checkpoint + count)
         rows[:, 1] = turns.times[2]
@@ -170,17 +177,13 @@ class _WorkerDigest:
         self._tokens.update(rows.data)
         if made:
             self.requests(columns, made, first_id)
-        sequence, result, digest = self._released
-        sequence.update(released[0])
-        result.update(released[1])
-        digest.update(released[2])
+        self._add_released(*released)
         if delivered:
             self._any_delivered = True
             some = turns.counts[3].nonzero()[0]
             pairs = np.stack((some + (self._token_count + 1), turns.counts[3][some]), axis=1)
             self._delivered.update(pairs.astype("<u8").tobytes())
         self._token_count += count
-        self._released_count += went
 
     def passed(
         self,
@@ -193,17 +196,12 @@ class _WorkerDigest:
         # What was before these, as `_TOKEN` packs it.
         before = np.array((0, 0, self._request_count, self._note_count, 0), dtype="<u8")
         self._tokens.update((tokens + before).tobytes())
-        requests = (columns.kind, columns.flags, columns.disk, columns.offset, columns.length, columns.digest)
-        for hashed, column in zip(self._requests, (*requests, ids.tobytes()), strict=True):
-            hashed.update(column)
-        for hashed, column in zip(self._released, released, strict=True):
-            hashed.update(column)
+        self._add_requests(columns, len(ids), ids.tobytes())
+        self._add_released(*released)
         for place in delivered.nonzero()[0].tolist():
             self._any_delivered = True
             self._delivered.update(_DELIVERED.pack(self._token_count + place + 1, int(delivered[place])))
-        self._request_count += len(ids)
         self._token_count += len(tokens)
-        self._released_count += len(released[0]) // 8
 
     def delivered(self, count: int) -> None:
         self._any_delivered = True

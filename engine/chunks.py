@@ -70,7 +70,7 @@ class Chunk:
         self.shift = -1
         # The stamps of the first sectors of the pattern, and whether what is between stamps is the same for all.
         self._firsts: NDArray[np.uint64] = np.empty(0, np.uint64)
-        self._fills = self.only_writes_of and not (self.offset % FILLER_BYTES).any()
+        self._fills = self.only_writes_of > 0 and not (self.offset % FILLER_BYTES).any()
         numbers = np.arange(rows.base + first, rows.base + last)
         self.entries = _entries(self, flags, numbers, way, block, registered=columns.registered)
         #: Of each row the last before it, by columns, that it may conflict with; None where nothing can.
@@ -124,7 +124,7 @@ class Chunk:
         end = start + last - first
         if rows.data is None:
             firsts = self._firsts[first:last]
-            if length and self._fills:
+            if self._fills:
                 block.fill(start, end)
                 put_stamps(firsts, block.words[start:end, : length // 8])
                 return

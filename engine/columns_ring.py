@@ -8,14 +8,23 @@ requests go one by one. It knows nothing of programs, order or the coordinator.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import os
 from typing import Any
 
 import liburing as uring
 import numpy as np
 from numpy.typing import NDArray
+
+from ringtape.engine.mapped_ring import (
+    CQ_CQES,
+    CQ_ENTRIES,
+    CQ_HEAD,
+    CQE_BYTES,
+    SQ_ENTRIES,
+    SQ_TAIL,
+    parameters,
+    tried,
+)
 
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
@@ -30,14 +39,9 @@ WORDS = 8
 #: Words of a submission entry.
 OFFSET, ADDRESS, LENGTH_AND_FLAGS, USER_DATA = 1, 2, 3, 4
 
-_SYS_IO_URING_SETUP = 425
 _OFF_SQES = 0x10000000
-# 32-bit words of `struct io_uring_params`.
-_PARAMS_WORDS, _SQ_ENTRIES, _CQ_ENTRIES, _FLAGS = 30, 0, 1, 2
-_SQ_TAIL, _CQ_HEAD, _CQ_CQES = 11, 20, 25
 # `put_sqe` takes at most so many.
 _PUT_MAX = 255
-_CHECK_ENTRIES = 8
 
 
 class ColumnsRing:
@@ -45,27 +49,19 @@ class ColumnsRing:
 
     def __init__(self, ring: Any, entries: int, flags: int) -> None:
         """Raise OSError where the kernel does not let the rings be mapped."""
-        params = np.zeros(_PARAMS_WORDS, dtype=np.uint32)
-        params[_FLAGS] = flags
-        other = ctypes.CDLL(None, use_errno=True).syscall(
-            _SYS_IO_URING_SETUP, ctypes.c_uint(entries), ctypes.c_void_p(params.ctypes.data)
-        )
-        if other < 0:
-            raise OSError(ctypes.get_errno(), "no ring to ask for offsets")
-        os.close(other)
+        words = parameters(entries, flags)
         self._ring = ring
-        self._sq_mask, self._cq_mask = int(params[_SQ_ENTRIES]) - 1, int(params[_CQ_ENTRIES]) - 1
-        cqes = int(params[_CQ_CQES])
-        self._memory = mmap.mmap(ring.ring_fd, cqes + 16 * (self._cq_mask + 1))
+        self._sq_mask, self._cq_mask = words[SQ_ENTRIES] - 1, words[CQ_ENTRIES] - 1
+        cqes = words[CQ_CQES]
+        self._memory = mmap.mmap(ring.ring_fd, cqes + CQE_BYTES * (self._cq_mask + 1))
         self._sqe_memory = mmap.mmap(ring.ring_fd, 64 * (self._sq_mask + 1), offset=_OFF_SQES)
         self._sqes = np.frombuffer(self._sqe_memory, np.uint64).reshape(-1, WORDS)
         self._cqes = np.frombuffer(self._memory, np.int32, 4 * (self._cq_mask + 1), cqes).reshape(-1, 4)
         # What the upper words are if all that has completed is of the array that some were of last.
         self._array = 0
         self._same = _upper_word(0).tobytes() * (self._cq_mask + 1)
-        words = memoryview(self._memory).cast("I")
-        self._sq_tail, self._cq_head = int(params[_SQ_TAIL]) // 4, int(params[_CQ_HEAD]) // 4
-        self._words = words
+        self._words = memoryview(self._memory).cast("I")
+        self._sq_tail, self._cq_head = words[SQ_TAIL] // 4, words[CQ_HEAD] // 4
         # Of each count up to `_PUT_MAX` that was put.
         self._blanks: dict[int, Any] = {}
 
@@ -151,17 +147,7 @@ def _upper_word(array: int) -> np.int32:
 
 def open_columns(ring: Any, entries: int, flags: int) -> ColumnsRing | None:
     """The columns of a ring, or None where they cannot be had. A small ring of the same kind is tried first."""
-    try:
-        trial = uring.Ring()
-        uring.io_uring_queue_init(_CHECK_ENTRIES, trial, flags)
-        try:
-            if not _works(trial, ColumnsRing(trial, _CHECK_ENTRIES, flags)):
-                return None
-        finally:
-            uring.io_uring_queue_exit(trial)
-        return ColumnsRing(ring, entries, flags)
-    except (OSError, ValueError):
-        return None
+    return tried(ColumnsRing, _works, ring, entries, flags)
 
 
 def _works(ring: Any, columns: ColumnsRing) -> bool:

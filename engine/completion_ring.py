@@ -8,18 +8,12 @@ coordinator.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import os
 from typing import Any
 
 import liburing as uring
 
-_SYS_IO_URING_SETUP = 425
-# 32-bit words of `struct io_uring_params`.
-_PARAMS_WORDS, _CQ_ENTRIES, _FLAGS, _CQ_HEAD, _CQ_CQES = 30, 1, 2, 20, 25
-_CQE_BYTES = 16
-_CHECK_ENTRIES = 8
+from ringtape.engine.mapped_ring import CQ_CQES, CQ_ENTRIES, CQ_HEAD, CQE_BYTES, parameters, tried
 
 
 class CompletionRing:
@@ -27,21 +21,14 @@ class CompletionRing:
 
     def __init__(self, ring: Any, entries: int, flags: int) -> None:
         """Raise OSError where the kernel does not let the ring be mapped."""
-        params = (ctypes.c_uint32 * _PARAMS_WORDS)()
-        params[_FLAGS] = flags
-        other = ctypes.CDLL(None, use_errno=True).syscall(
-            _SYS_IO_URING_SETUP, ctypes.c_uint(entries), ctypes.byref(params)
-        )
-        if other < 0:
-            raise OSError(ctypes.get_errno(), "no ring to ask for offsets")
-        os.close(other)
+        words = parameters(entries, flags)
         self._ring = ring
-        self._count = params[_CQ_ENTRIES]
+        self._count = words[CQ_ENTRIES]
         self._mask = self._count - 1
-        cqes = params[_CQ_CQES]
-        end = cqes + _CQE_BYTES * self._count
+        cqes = words[CQ_CQES]
+        end = cqes + CQE_BYTES * self._count
         memory = memoryview(mmap.mmap(ring.ring_fd, end))
-        self._head = params[_CQ_HEAD] // 4
+        self._head = words[CQ_HEAD] // 4
         self._words = memory[: cqes - cqes % 4].cast("I")
         # User data are every second of the one, results and flags are the last two of each four of the other.
         self._data, self._results = memory[cqes:end].cast("Q"), memory[cqes:end].cast("i")
@@ -72,17 +59,7 @@ class CompletionRing:
 
 def open_completion_ring(ring: Any, entries: int, flags: int) -> CompletionRing | None:
     """The mapped ring, or None where it cannot be had. A small ring of the same kind is tried first."""
-    try:
-        trial = uring.Ring()
-        uring.io_uring_queue_init(_CHECK_ENTRIES, trial, flags)
-        try:
-            if not _works(trial, CompletionRing(trial, _CHECK_ENTRIES, flags)):
-                return None
-        finally:
-            uring.io_uring_queue_exit(trial)
-        return CompletionRing(ring, entries, flags)
-    except (OSError, ValueError):
-        return None
+    return tried(CompletionRing, _works, ring, entries, flags)
 
 
 def _works(ring: Any, completions: CompletionRing) -> bool:

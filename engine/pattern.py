@@ -69,8 +69,9 @@ def pattern_words(firsts: Words, offsets: NDArray[np.int64], length: int) -> Wor
     """A row for each write: the 64-bit words of its `length` bytes at its offset."""
     words: Words = np.empty((len(offsets), length // 8), np.uint64)
     filler = _repeated(length)
-    for phase in set((offsets % FILLER_BYTES // 8).tolist()):
-        words[offsets % FILLER_BYTES // 8 == phase] = filler[phase : phase + length // 8]
+    phases = offsets % FILLER_BYTES // 8
+    for phase in set(phases.tolist()):
+        words[phases == phase] = filler[phase : phase + length // 8]
     put_stamps(firsts, words)
     return words
 

@@ -33,7 +33,7 @@ FEW = 32
 # So do all rows of a turn where between those that have to there are fewer than this, on average.
 SHORT = 8
 _WRITE = int(Kind.WRITE)
-_KINDS = dict(enumerate((*Kind,), 1))
+_KINDS = {int(kind): kind for kind in Kind}
 
 _numbers = itertools.count()
 
@@ -178,8 +178,7 @@ class Volume:
         if self._closed:
             return
         self._refill()
-        if self._future is not None:
-            self._wake_program()
+        self._wake_program()
 
     def _wake_program(self) -> None:
         if self._future is None or self._future.done():
