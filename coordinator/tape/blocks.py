@@ -219,23 +219,17 @@ class BlockBuilder:
     def finish(self) -> tape_pb2.Block:
         """The Block message. The builder is not to be used again."""
         block = self._block
-        runs: tuple[NDArray[Any], ...] = tuple(
-            np.frombuffer(column, dtype)
-            for column, dtype in (
-                (self._run_table, np.uint8),
-                (self._run_worker, np.uint16),
-                (self._run_count, np.uint32),
-                (self._run_ns, np.uint64),
-            )
+        runs = _arrays(
+            (self._run_table, np.uint8),
+            (self._run_worker, np.uint16),
+            (self._run_count, np.uint32),
+            (self._run_ns, np.uint64),
         )
-        tokens: tuple[NDArray[Any], ...] = tuple(
-            np.frombuffer(column, dtype)
-            for column, dtype in (
-                (self._clock_ns, np.uint64),
-                (self._deadline_ns, np.uint64),
-                (self._mode, np.uint8),
-                (self._released_by, np.uint32),
-            )
+        tokens = _arrays(
+            (self._clock_ns, np.uint64),
+            (self._deadline_ns, np.uint64),
+            (self._mode, np.uint8),
+            (self._released_by, np.uint32),
         )
         if self._turns:
             runs, tokens = self._with_turns(runs, tokens)
@@ -339,3 +333,8 @@ def _put_between(
         whole[place], whole[place_of_groups] = column, more
         columns.append(whole)
     return tuple(columns)
+
+
+def _arrays(*columns: tuple[Any, Any]) -> tuple[NDArray[Any], ...]:
+    """Each column as an array of its type, not copied."""
+    return tuple(np.frombuffer(column, dtype) for column, dtype in columns)

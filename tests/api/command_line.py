@@ -105,11 +105,19 @@ def ringtape(
     *words: str, cwd: Path, launcher: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the script to its end."""
+    return finished([*launcher, SCRIPT, *words], cwd, **environment)
+
+
+def finished(
+    words: Sequence[str], cwd: Path, text: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run any command to its end; the text is its standard input, if there is one."""
     return subprocess.run(
-        [*launcher, SCRIPT, *words],
+        words,
         cwd=cwd,
         env={**plain_environment(), **environment},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if text is None else None,
+        input=text,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

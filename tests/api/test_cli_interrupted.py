@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ringtape as api
-from tests.api.command_line import TIMEOUT_S, plain_environment, ringtape
+from tests.api.command_line import finished, ringtape
 from tests.programs import interrupting
 from tests.traces.encoders import TEXTS, WRITE, Row, write
 
@@ -31,15 +31,7 @@ def interrupted(folder: Path, *words: str, workers: int = 1) -> subprocess.Compl
         for number in range(2700)
     ]
     write(folder / "trace", TEXTS["fio-iolog"].encode(rows))
-    done = subprocess.run(
-        [sys.executable, interrupting.__file__, str(workers), *words],
-        cwd=folder,
-        env=plain_environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    done = finished([sys.executable, interrupting.__file__, str(workers), *words], folder)
     assert done.returncode == 130, done.stderr
     return done
 

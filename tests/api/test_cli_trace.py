@@ -22,7 +22,7 @@ from tests.api.command_line import (
     TIMEOUT_S,
     WITHOUT_PRIVILEGE,
     check_one_line,
-    plain_environment,
+    finished,
     ringtape,
 )
 from tests.traces.encoders import FSYNC, READ, TEXTS, WRITE, Row, write
@@ -190,14 +190,8 @@ def test_an_output_that_cannot_be_written_is_one_line(output: str, said: str, fo
 def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
     rows = [Row(number * 1000, READ, "1", number * 4096, 4096) for number in range(50_000)]
     write(folder / "long.csv", str(TEXTS["alibaba"].encode(rows)))
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; '{SCRIPT}' trace convert long.csv -o - | head -1"],
-        cwd=folder,
-        env=plain_environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
+    done = finished(
+        ["bash", "-c", f"set -o pipefail; '{SCRIPT}' trace convert long.csv -o - | head -1"], folder
     )
     assert done.stdout == "time_ns,kind,device,offset,length,flags\n"
     assert done.returncode == 0

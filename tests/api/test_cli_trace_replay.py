@@ -16,7 +16,15 @@ import pytest
 
 import ringtape as api
 from ringtape.coordinator.tape import TapeReader
-from tests.api.command_line import SCRIPT, TIMEOUT_S, check_one_line, plain_environment, ringtape, snapshot
+from tests.api.command_line import (
+    SCRIPT,
+    TIMEOUT_S,
+    check_one_line,
+    finished,
+    plain_environment,
+    ringtape,
+    snapshot,
+)
 from tests.api.test_volume import under_way_of
 from tests.traces.encoders import DISCARD, FSYNC, READ, TEXTS, WRITE, Row, msr, request_event, write
 
@@ -335,16 +343,7 @@ def test_errors_name_standard_input_and_not_its_copy(tmp_path: Path) -> None:
         "\0\1\2\3" * 99: ["standard input is binary"],
     }.items():
         write(tmp_path / "a.img", bytes(DISK_BYTES))
-        done = subprocess.run(
-            [SCRIPT, "trace", "replay", "-", *A],
-            input=text,
-            cwd=tmp_path,
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = finished([SCRIPT, "trace", "replay", "-", *A], tmp_path, text)
         check_one_line(done, 2, *parts)
 
 
