@@ -1,18 +1,17 @@
 """Reads and writes of the volume face on their way, by columns: no object, and no Python call, a request.
 
-It stands beside the queue of single requests and shares its counters, its outbox and its order. It takes only requests
-that need not wait for another; the volume makes all others one by one. What it has in the kernel is entered into the
-order of a disk when a request comes that conflicts with it, and not before. It never decides when a program sees a
-completion.
+It stands beside the queue of single requests and shares its counters, its outbox and its order. A row that conflicts
+with an earlier one waits here; one that conflicts with a single request of somebody else is for the volume to make by
+itself. What it has made is entered into the order of a disk when a single request comes that conflicts with it, and not
+before. It never decides when a program sees a completion.
 
-A request is known by the number of its row, counted over all arrays of its volume. The kernel gets that number as user
-data, and a row's place in memory follows from it: rows that are made together lie together, in the arrays, on the ring
-and in memory, and nothing has to be looked up.
+A request is known by the number of its row, counted over all arrays of its volume. The kernel gets its place in its
+array as user data: rows that are made together lie together, in the arrays, on the ring and in memory, and nothing has
+to be looked up.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -21,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from ringtape.engine.block import PAGE_BYTES, Block
 from ringtape.engine.buffers import Slot
-from ringtape.engine.columns_ring import ColumnsRing, Completed
-from ringtape.engine.pattern import FILLER
+from ringtape.engine.chunks import ROWS_MAX, Chunk, Way
+from ringtape.engine.columns_ring import ColumnsRing, Completed, Words
 from ringtape.engine.requests import Kind, Request
-from ringtape.engine.rows import RELEASED, Rows
+from ringtape.engine.row_order import Asked, RowOrder, asked
+from ringtape.engine.rows import ALONE, RELEASED, Rows
 from ringtape.proto.order import Ordered
 
 if TYPE_CHECKING:
-    from ringtape.engine.chunks import Chunk
     from ringtape.engine.queue import RequestQueue
     from ringtape.engine.volume import Volume
 
@@ -37,8 +37,8 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 # Longer requests go one by one: what they cost is the transfer.
-SLOT_BYTES_MAX = 128 << 10
-BLOCK_BYTES_MAX = 4 << 20
+LENGTH_MAX = 256 << 10
+BLOCK_BYTES_MAX = 64 << 20
 # There is memory for so many times as many requests as may be under way: a slow one holds up those behind it only when
 # so many of them have come and gone.
 WINDOW = 4
@@ -62,43 +62,6 @@ class _Entered:
         self.dependents: list[Ordered] = []
 
 
-class Block:
-    """Memory for the requests of `count` rows, a power of two, of up to `slot_bytes` each, in one piece."""
-
-    def __init__(self, slot: Slot, count: int, slot_bytes: int) -> None:
-        self.slot = slot
-        self.slot_bytes = slot_bytes
-        self.mask = count - 1
-        memory = slot.view[: count * slot_bytes]
-        self.bytes = np.frombuffer(memory, np.uint8).reshape(count, slot_bytes)
-        self.words = self.bytes.view(np.uint64)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        self.addresses = start + slot_bytes * np.arange(count, dtype=np.uint64)
-        self._views = [memory[start : start + slot_bytes] for start in range(0, len(memory), slot_bytes)]
-        self._cut: tuple[int, list[memoryview]] = slot_bytes, self._views
-        #: Of each slot, whether it holds what is between the stamps of the pattern; None for no slot.
-        self.filled: bytearray | None = None
-
-    def fill(self, first: int, last: int) -> None:
-        """Let these slots hold what is between the stamps of the pattern, for writes to where it begins."""
-        if self.filled is None:
-            self.filled = bytearray(len(self._views))
-        count = last - first
-        if self.filled.count(1, first, last) < count:
-            self.filled[first:last] = b"\1" * count
-            self.words[first:last].reshape(count, -1, len(FILLER))[:] = FILLER
-
-    def views(self, length: int) -> list[memoryview]:
-        """The first `length` bytes of each slot; a row's slot is its number without the bits above the mask."""
-        if self._cut[0] != length:
-            self._cut = length, [view[:length] for view in self._views]
-        return self._cut[1]
-
-    def data(self, number: int, length: int) -> memoryview:
-        """The first `length` bytes of the memory of a row."""
-        return self.views(length)[number & self.mask]
-
-
 class Columns:
     """The requests of one volume at a time that go by columns."""
 
@@ -108,21 +71,34 @@ class Columns:
         self._put = queue.put_columns
         self.owner: Volume | None = None
         self._leaving = False
-        #: Made and not yet completed; completed and not yet released; both of these.
-        self.in_kernel = self.completed = self.unreleased = 0
+        #: What waits, and for what.
+        self.order = RowOrder()
+        #: Made and waiting; in the kernel; completed and not yet released; made and not yet released.
+        self.held = self.in_kernel = self.completed = self.unreleased = 0
+        # The entries of those that wait, by the numbers of their rows.
+        self._held: dict[int, Words] = {}
+        #: Rows that could have gone by columns and are active as single requests, by their sequence numbers.
+        self.alone: dict[int, tuple[Rows, int]] = {}
         self._arrays: deque[Rows] = deque()
         # No row before the first is made and not released, none from the other on is made.
         self._oldest = self._next = 0
         self._count_max = 0
         self._block: Block | None = None
+        # Where the memory of the next chunk begins, and where that of any row has to end for now.
+        self._start = self._limit = 0
         # Completed and not yet released, in the order of completion.
         self._done: list[_Some] = []
         self._entered: dict[int, _Entered] = {}
 
     @property
-    def slot_bytes(self) -> int:
+    def longest(self) -> int:
         """The longest request that can be taken now."""
-        return 0 if self._block is None else self._block.slot_bytes
+        return 0 if self._block is None else min(self._block.size // WINDOW, LENGTH_MAX)
+
+    @property
+    def active(self) -> bool:
+        """Is there a row that was made and has not completed?"""
+        return self.in_kernel > 0 or self.held > 0
 
     def claim(self, volume: Volume) -> bool:
         """Is it this volume's from now on, or is it another's?"""
@@ -130,6 +106,8 @@ class Columns:
             self.owner, self._leaving = volume, False
             self._arrays = volume.arrays
             self._oldest = self._next = 0
+            self._start = self._limit = 0
+            self.order, self.alone = RowOrder(), {}
             return True
         return False
 
@@ -146,20 +124,34 @@ class Columns:
                 self._queue.buffers.give_back(self._block.slot)
             self._block = None
 
-    def make_room(self, depth: int, longest: int) -> Block:
+    def prepare(self, rows: Rows, first: int, way: Way, depth: int) -> Chunk:
+        """Make rows ready, from this one of an array on."""
+        some = slice(first, first + ROWS_MAX)
+        transfers = rows.length[some][rows.kind[some] <= Kind.WRITE]
+        block = self._make_room(depth, int(transfers.max()) if len(transfers) else 1)
+        start, oldest = self._start, self._oldest_start()
+        if oldest is None:
+            oldest = start
+        needed = int(transfers.sum()) + 2 * PAGE_BYTES * len(transfers)
+        if needed <= oldest & block.mask and start // block.size == oldest // block.size:
+            # There is room before what is in use: the first part of the memory, which is near, is used over and over.
+            start += -start % block.size
+        chunk = Chunk(rows, first, way, self, block, start)
+        self._start = int(chunk.ends[-1])
+        return chunk
+
+    def _make_room(self, depth: int, longest: int) -> Block:
         """Have memory for requests of this length, if nothing is in what there is."""
         count = min(depth, self._queue.in_kernel_max)
-        rows = 1 << (count - 1).bit_length()
-        size = max(4096, 1 << (longest - 1).bit_length())
-        size = max(4096, min(size, SLOT_BYTES_MAX, BLOCK_BYTES_MAX // rows))
+        size = WINDOW << (count - 1).bit_length() + max(12, (longest - 1).bit_length())
+        size = min(size, BLOCK_BYTES_MAX)
         block = self._block
-        if block is not None and (self.unreleased or block.slot_bytes >= size):
+        if block is not None and (self.unreleased or block.size >= size):
             return block
         if block is not None:
             self._queue.buffers.give_back(block.slot)
-        rows *= WINDOW
         self._count_max = count
-        self._block = Block(self._queue.buffers.take(rows * size), rows, size)
+        self._block = Block(self._queue.buffers.take(size), size)
         return self._block
 
     @property
@@ -169,53 +161,90 @@ class Columns:
 
     # ---- what must wait
 
-    def room(self, number: int) -> int:
-        """How many rows can be taken now, of those from this number on."""
-        assert self._block is not None
-        window = self._oldest + self._block.mask + 1 - number
+    def room(self, chunk: Chunk, first: int, last: int) -> int:
+        """How many of these rows can be taken now."""
         free = self._count_max - self.unreleased
-        if window >= free:
-            return free
-        window = self.oldest_row() + self._block.mask + 1 - number
-        return min(window, free)
+        if last - first > free:
+            last = first + free
+        if last <= first:
+            return 0
+        ends = chunk.ends
+        if ends[last - 1] > self._limit:
+            assert self._block is not None
+            start = self._oldest_start()
+            if start is None:
+                start = int(chunk.starts[first])
+            self._limit = start - start % PAGE_BYTES + self._block.size
+            if ends[last - 1] > self._limit:
+                return int(ends[first:last].searchsorted(self._limit, side="right"))
+        return last - first
+
+    def _oldest_start(self) -> int | None:
+        """Where the memory is of the first row that is made and not released; None if there is no such row."""
+        number = self.oldest_row()
+        for rows in self._arrays:
+            if rows.base <= number < min(self._next, rows.base + rows.count):
+                return int(rows.start[number - rows.base])
+        return None
 
     def oldest_row(self) -> int:
         """The first row that is made and not released, or what is the next to be made."""
         for rows in self._arrays:
             first, last = max(self._oldest - rows.base, 0), min(self._next - rows.base, rows.count)
             if first < last:
-                status = rows.status[first:last]
-                place = int(np.argmin(status))
-                if status[place] < RELEASED:
+                unreleased = rows.status[first:last] != RELEASED
+                place = int(unreleased.argmax())
+                if unreleased[place]:
                     self._oldest = rows.base + first + place
                     return self._oldest
         self._oldest = self._next
         return self._oldest
 
     def unreleased_rows(self) -> Iterator[tuple[Rows, Integers]]:
-        """Those that are made and not released: arrays, and places in them."""
+        """Those that went by columns and are not released: arrays, and places in them."""
         first_row = self.oldest_row()
         for rows in self._arrays:
             first, last = max(first_row - rows.base, 0), min(self._next - rows.base, rows.count)
             if first < last:
-                yield rows, first + np.flatnonzero(rows.status[first:last] < RELEASED)
+                yield rows, first + (rows.status[first:last] == 0).nonzero()[0]
+
+    def active_rows(self) -> Asked:
+        """What is compared of the rows that are made and have not completed, in their order."""
+        found: list[Asked] = [np.empty((0, 6), np.int64)]
+        for rows, places in self.unreleased_rows():
+            active = np.zeros(rows.count, np.bool_)
+            active[places] = True
+            for other, done in self._done:
+                if other is rows:
+                    active[done] = False
+            for other, row in self.alone.values():
+                if other is rows:
+                    active[row] = True
+            found.append(asked(rows, active.nonzero()[0]))
+        return np.concatenate(found)
 
     def conflicts(self, chunk: Chunk, first: int, last: int) -> Flags | None:
-        """Which of the rows conflict with single requests that are active; None for none."""
+        """Which of the rows conflict with single requests of somebody else that are active; None for none."""
+        queue, alone = self._queue, self.alone
+        if queue.active == self.in_kernel + self.held + len(alone):
+            return None
         found: Flags | None = None
         for disk in chunk.disks:
-            order = self._queue.order_with_reads(disk)
-            if order is None or not order.active or not (order.changing or chunk.writes):
+            order = queue.order_with_reads(disk)
+            if order is None or not (order.changing or chunk.writes):
+                continue
+            singles = [one for one in order.active if isinstance(one, Request) and one.sequence not in alone]
+            if not singles:
                 continue
             on_disk = chunk.disk[first:last] == disk
             if found is None:
                 found = np.zeros(last - first, np.bool_)
-            if len(order.active) > _ACTIVE_MAX:
+            if len(singles) > _ACTIVE_MAX:
                 found |= on_disk
                 continue
             start = chunk.offset[first:last, None]
             end = start + chunk.length[first:last, None]
-            others = np.array([(one.offset, one.length, one.changes) for one in order.active], np.int64)
+            others = np.array([(one.offset, one.length, one.changes) for one in singles], np.int64)
             begins, lengths, changes = others.T
             hit = (start < begins + lengths) & (begins < end)
             if chunk.rows.only != _WRITE:
@@ -244,14 +273,13 @@ class Columns:
                 entered = _Entered(
                     int(rows.offset[place]), int(rows.length[place]), changes=rows.kind[place] == _WRITE
                 )
-                order.add(entered)
-                assert not entered.blockers, "what is in the kernel waits for nothing"
+                order.add(entered, waits=False)
                 self._entered[number] = entered
 
     # ---- on their way
 
     def issue(self, chunk: Chunk, first: int, last: int, now_ns: int) -> None:
-        """Make the rows of a chunk, from `first` to before `last`. There is room, and nothing to wait for."""
+        """Make the rows of a chunk, from `first` to before `last`. There is room."""
         queue, rows = self._queue, chunk.rows
         count = last - first
         if queue.made - first != chunk.shift:
@@ -262,7 +290,7 @@ class Columns:
         if chunk.writes:
             chunk.fill(self._block, first, last)
         else:
-            self._block.filled = None
+            self._block.spoil_all()
         outbox = queue.outbox
         if outbox.tells:
             outbox.request_rows(chunk.told, first, last)
@@ -270,40 +298,71 @@ class Columns:
                 self._tell_writes(chunk, first, last)
         queue.made += count
         queue.active += count
-        self.in_kernel += count
         self.unreleased += count
         self._next = rows.base + start + count
-        self._put(chunk.entries[first:last])
+        waiting = chunk.waiting(first, last, self.order.blockers) if self.order.blockers else None
+        if not waiting:
+            self.in_kernel += count
+            self._put(chunk.entries[first:last])
+            return
+        self.held += len(waiting)
+        go = np.ones(count, np.bool_)
+        number = rows.base + chunk.first
+        for one in waiting:
+            go[one - first] = False
+            self._held[number + one] = chunk.entries[one : one + 1]
+        if len(waiting) < count:
+            self.in_kernel += count - len(waiting)
+            self._put(chunk.entries[first:last][go])
 
-    def skip(self, number: int) -> None:
-        """The row of this number goes alone."""
+    def make_alone(self, rows: Rows, row: int, sequence: int, *, fit: bool) -> None:
+        """The row goes alone; `fit` if it could have gone by columns. It is about to get this sequence number."""
+        number = rows.base + row
         self._next = number + 1
+        rows.status[row] = ALONE if fit else RELEASED
+        if fit:
+            self.order.leave(number)
+            self.alone[sequence] = rows, row
+
+    def complete_alone(self, finished: list[Request]) -> None:
+        """These have completed: rows that waited for them go on."""
+        found = [self.alone.pop(one.sequence, None) for one in finished]
+        self._go_on([one[0].base + one[1] for one in found if one is not None])
+
+    def _go_on(self, completed: list[int]) -> None:
+        """Rows that waited for these alone go to the kernel."""
+        freed = [one for one in self.order.complete(completed) if one in self._held]
+        if freed:
+            self.held -= len(freed)
+            self.in_kernel += len(freed)
+            entries = [self._held.pop(one) for one in freed]
+            self._put(entries[0] if len(entries) == 1 else np.concatenate(entries))
 
     def _tell_writes(self, chunk: Chunk, first: int, last: int) -> None:
-        outbox, block = self._queue.outbox, self._block
+        outbox, block, rows = self._queue.outbox, self._block, chunk.rows
         assert block is not None
-        number = chunk.rows.base + chunk.first + first
-        if chunk.only_writes_of and outbox.contents is None:
-            views, mask = block.views(chunk.only_writes_of), block.mask
-            outbox.request_digests(
-                [xxh3_64_intdigest(views[row & mask]) for row in range(number, number + last - first)], ()
-            )
+        starts = chunk.starts[first:last]
+        if rows.only == _WRITE and rows.only_length and outbox.contents is None:
+            outbox.request_digests(_digests(block, starts, rows.only_length), ())
             return
         digests = [0] * (last - first)
         contents = digests.copy()
-        writes = np.flatnonzero(chunk.kind[first:last] == _WRITE).tolist()
-        lengths = chunk.length[first:last].tolist()
-        for place in writes:
-            data = block.data(number + place, lengths[place])
-            digests[place] = xxh3_64_intdigest(data)
+        writes = (chunk.kind[first:last] == _WRITE).nonzero()[0].tolist()
+        lengths, places = chunk.length[first:last].tolist(), starts.tolist()
+        for one in writes:
+            data = block.data(places[one], lengths[one])
+            digests[one] = xxh3_64_intdigest(data)
             if outbox.contents is not None:
-                contents[place] = outbox.contents.number_of(data)
+                contents[one] = outbox.contents.number_of(data)
         outbox.request_digests(digests, contents)
 
     def complete(self, taken: list[Completed]) -> list[Request]:
-        """The kernel has finished these; returns the single requests that waited for them alone."""
+        """The kernel has finished these; returns the single requests that waited for them alone.
+
+        Rows that waited for them go on.
+        """
         queue = self._queue
-        tells = queue.outbox.tells
+        tells, waited_for = queue.outbox.tells, self.order.waited_for
         freed: list[Request] = []
         for array, places, results in taken:
             count = len(places)
@@ -318,6 +377,8 @@ class Columns:
                 self._tell_completions(rows, places, results)
             if self._entered:
                 freed += self._leave_order(rows, places)
+            if waited_for:
+                self._go_on((places + rows.base).tolist())
         return freed
 
     def _array(self, number: int) -> Rows:
@@ -348,16 +409,17 @@ class Columns:
             outbox.completion_digests(zeros, zeros)
             return
         block, lengths = self._block, results.tolist()
-        slots = ((places + rows.base) & block.mask).tolist()
-        alike = lengths[0] > 0 and lengths.count(lengths[0]) == len(lengths)
-        if alike and rows.only == _READ and outbox.contents is None:
-            views = block.views(lengths[0])
-            outbox.completion_digests([xxh3_64_intdigest(views[slot]) for slot in slots], ())
-            return
+        starts = rows.start[places]
+        if rows.only == _READ and outbox.contents is None:
+            length = rows.only_length
+            if length and lengths.count(length) == len(lengths):
+                outbox.completion_digests(_digests(block, starts, length), ())
+                return
         digests = [0] * len(places)
         contents = digests.copy()
-        for at in np.flatnonzero((rows.kind[places] == _READ) & (results > 0)).tolist():
-            data = block.data(slots[at], lengths[at])
+        reads = ((rows.kind[places] == _READ) & (results > 0)).nonzero()[0].tolist()
+        for at in reads:
+            data = block.data(int(starts[at]), lengths[at])
             digests[at] = xxh3_64_intdigest(data)
             if outbox.contents is not None:
                 contents[at] = outbox.contents.number_of(data)
@@ -383,7 +445,7 @@ class Columns:
             rows.left -= len(places)
             if rows.into is not None and not self._leaving:
                 assert self._block is not None
-                rows.take_reads(places, self._block.bytes, self._block.mask)
+                rows.take_reads(places, self._block)
         if count:
             self.unreleased -= count
             self.completed -= count
@@ -432,10 +494,18 @@ class Columns:
                     int(rows.offset[place]),
                     int(rows.length[place]),
                 )
-                number = rows.base + place
                 request.sequence, request.result = sequence, int(rows.result[place])
                 request.completed = any(other is rows and place in places for other, places in self._done)
-                request.slot = Slot(self._block.data(number, request.length), registered=False)
+                data = self._block.data(int(rows.start[place]), request.length)
+                request.slot = Slot(data, registered=False)
                 request.task = None if self.owner is None else self.owner.task
                 return request
         return None
+
+
+def _digests(block: Block, starts: Integers, length: int) -> list[int]:
+    """Digests of data of one length at these places."""
+    if (starts % PAGE_BYTES).any():
+        return [xxh3_64_intdigest(block.data(start, length)) for start in starts.tolist()]
+    views = block.views(length)
+    return [xxh3_64_intdigest(views[page]) for page in ((starts & block.mask) // PAGE_BYTES).tolist()]

@@ -397,11 +397,11 @@ class PlainGate:
         if self.handed_over is not None:
             self.handed_over.append((self.queue.made, self.clock.ns, self._now_ns() - self.clock.ns))
         queue = self.queue
-        if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
-            if mode == WAIT:
-                queue.hand_over()
-            else:
-                queue.submit()
+        if mode != WAIT:
+            queue.submit()
+            self._reap()
+        elif deadline_ns or queue.many or not queue.active or self._ready():
+            queue.hand_over(deadline_ns - self._now_ns() if deadline_ns else None)
             self._reap()
         # Else the wait hands over: one system call does for both.
         while mode == WAIT and not self._ready() and not self._stuck:

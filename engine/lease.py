@@ -47,11 +47,11 @@ class LeasedGate(CoordinatedGate):
     def _goes_on(self, mode: int, deadline_ns: int) -> bool:
         queue = self.queue
         self._stamp()
-        if mode != WAIT or deadline_ns or queue.many or not queue.active or self._ready():
-            if mode == WAIT:
-                queue.hand_over()
-            else:
-                queue.submit()
+        if mode != WAIT:
+            queue.submit()
+            self._look()
+        elif deadline_ns or queue.many or not queue.active or self._ready():
+            queue.hand_over(deadline_ns - self._now_ns() if deadline_ns else None)
             self._look()
         # Else the wait hands over: one system call does for both.
         if mode == WAIT and not self._completed and not self._wait(deadline_ns):

@@ -96,7 +96,7 @@ class OfflineQueue:
     def submit(self) -> None:
         """There is no kernel to hand anything to."""
 
-    def hand_over(self) -> None:
+    def hand_over(self, left_ns: int | None = None) -> None:
         """As `submit`, before a wait."""
 
     def wait(self, timeout_ns: int | None = None) -> None:

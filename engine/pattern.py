@@ -47,7 +47,7 @@ def _repeated(length: int) -> Words:
 
 
 @functools.lru_cache(maxsize=64)
-def _steps(sectors: int) -> Words:
+def sector_steps(sectors: int) -> Words:
     """By how much the stamps of the sectors of one write differ from its first one's."""
     return np.arange(sectors, dtype=np.uint64) * np.uint64(_SECTOR_WORDS)
 
@@ -60,9 +60,15 @@ def stamps(worker: int, sequences: NDArray[np.int64], offsets: NDArray[np.int64]
 
 
 def put_stamps(firsts: Words, out: Words) -> None:
-    """Stamp the writes of whole sectors that are the rows of `out`; `firsts` are the stamps of their first ones."""
-    sectors = out[:, ::_SECTOR_WORDS]
-    np.add(_steps(sectors.shape[1]), firsts[:, None], out=sectors)
+    """Put the stamps of writes, a row of `out` each, a column a sector; `firsts` are those of the first sectors."""
+    np.add(sector_steps(out.shape[1]), firsts[:, None], out=out)
+
+
+def all_stamps(firsts: Words, sectors: NDArray[np.int64]) -> tuple[Words, NDArray[np.int64]]:
+    """The stamps of all sectors of writes that have so many each, and of each which of its write it is, from 0 on."""
+    ends = sectors.cumsum()
+    nth = np.arange(int(ends[-1])) - (ends - sectors).repeat(sectors)
+    return firsts.repeat(sectors) + (nth * _SECTOR_WORDS).astype(np.uint64), nth
 
 
 def pattern_words(firsts: Words, offsets: NDArray[np.int64], length: int) -> Words:
@@ -72,7 +78,7 @@ def pattern_words(firsts: Words, offsets: NDArray[np.int64], length: int) -> Wor
     phases = offsets % FILLER_BYTES // 8
     for phase in set(phases.tolist()):
         words[phases == phase] = filler[phase : phase + length // 8]
-    put_stamps(firsts, words)
+    put_stamps(firsts, words[:, ::_SECTOR_WORDS])
     return words
 
 
@@ -88,7 +94,7 @@ def pattern(worker: int, sequence: int, offset: int, length: int) -> bytes:
     phase, count = offset % FILLER_BYTES // 8, length // 8
     words = _repeated(length)[phase : phase + count].copy()
     first = ((sequence | worker << _WORKER_SHIFT) * _FACTOR + (offset >> 3)) % (1 << 64)
-    words[::_SECTOR_WORDS] = _steps(count // _SECTOR_WORDS) + np.uint64(first)
+    words[::_SECTOR_WORDS] = sector_steps(count // _SECTOR_WORDS) + np.uint64(first)
     return words.tobytes()
 
 

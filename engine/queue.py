@@ -204,7 +204,7 @@ class RequestQueue:
                 return
             order = self._orders[request.disk]
             if order is not None:
-                columns = self.columns if self.columns is not None and self.columns.in_kernel else None
+                columns = self.columns if self.columns is not None and self.columns.active else None
                 if request.changes or columns is not None:
                     self._enter_reads(request.disk, order, request)
                 if columns is not None:
@@ -224,7 +224,7 @@ class RequestQueue:
             or self.watched is not None
             or self.debugger is not None
             or len(self._in_kernel) >= self.in_kernel_max
-            or (self.columns is not None and self.columns.in_kernel)
+            or (self.columns is not None and self.columns.active)
         ):
             self.issue(request)
             return
@@ -344,12 +344,15 @@ class RequestQueue:
             return False
         return not self.outstanding and not columns.completed
 
-    def hand_over(self) -> None:
-        """As `submit`, before a wait; what a turn costs is shared by more requests where there are many."""
-        if self.many:
+    def hand_over(self, left_ns: int | None = None) -> None:
+        """As `submit`, before a wait of at most so long; where there is nothing to submit, the wait does all.
+
+        Where there are many the wait is here, for several: what a turn costs is shared by more requests.
+        """
+        if self.many and (left_ns is None or left_ns > 0):
             assert self.columns is not None
-            self._ring.wait_for_many(max(MANY, self.columns.in_kernel // 4))
-        else:
+            self._ring.wait_for_many(max(MANY, self.columns.in_kernel // 4), left_ns)
+        elif left_ns is None or self._ring.unsubmitted:
             self.submit()
 
     def wait(self, timeout_ns: int | None = None) -> None:
@@ -400,6 +403,8 @@ class RequestQueue:
             self._complete(request, result)
             finished.append(request)
         if finished:
+            if self.columns is not None and self.columns.alone:
+                self.columns.complete_alone(finished)
             self.completed += len(finished)
             self.active -= len(finished)
             if self._tells:

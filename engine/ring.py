@@ -27,7 +27,7 @@ ENTRIES = (512, 128, 32)
 # The completion ring is twice the submission ring; more requests in the kernel than it holds would overflow it.
 IN_KERNEL_MAX = ENTRIES[0]
 # How long a worker waits for many completions where it could go on with one.
-MANY_WAIT_S_MAX = 0.0005
+MANY_WAIT_NS_MAX = 500_000
 LINK_USER_DATA = (1 << 63) - 1
 _get_sqe, _prep_readv_fixed = uring.io_uring_get_sqe, uring.io_uring_prep_readv_fixed
 _POLLIN = 1
@@ -48,7 +48,7 @@ class Ring:
         """Raise `RingUnavailable` where io_uring cannot be used."""
         self._ring = uring.Ring()
         self._cqe = uring.Cqe()
-        self._short = uring.timespec(MANY_WAIT_S_MAX)
+        self._short = uring.timespec(MANY_WAIT_NS_MAX / 1e9)
         # Of the last wait that had a limit.
         self._limit_ns, self._limit = 1, uring.timespec(1e-9)
         self.flags = self._set_up()
@@ -243,9 +243,12 @@ class Ring:
         """As `wait`, for so many completions."""
         self._wait_at_most(uring.timespec(max(timeout_ns, 1) / 1e9), count)
 
-    def wait_for_many(self, count: int) -> None:
-        """As `wait_for`, but not for long."""
-        self._wait_at_most(self._short, count)
+    def wait_for_many(self, count: int, timeout_ns: int | None) -> None:
+        """As `wait_for`, but not for long, whatever the timeout."""
+        if timeout_ns is None or timeout_ns >= MANY_WAIT_NS_MAX:
+            self._wait_at_most(self._short, count)
+        else:
+            self.wait_for(count, timeout_ns)
 
     def _wait_at_most(self, limit: uring.timespec, count: int) -> None:
         self.unsubmitted = 0

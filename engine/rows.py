@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from ringtape.engine.columns_ring import PLACES_MAX
 from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, REQUEST_BYTES_MAX, InvalidRequest, Kind
 
+if TYPE_CHECKING:
+    from ringtape.engine.block import Block
+
 #: What an array of requests needs; `_OPTIONAL` is what it may have. Fields may be of any integer type.
 REQUEST = np.dtype([("kind", "u1"), ("disk", "u2"), ("offset", "u8"), ("length", "u8")])
 #: What comes back: a row for each request, in the order given. `id` is 0 in a plain run.
 RESULT = np.dtype([("id", "u8"), ("sequence", "u8"), ("result", "i8"), ("latency_ns", "i8")])
 
-#: Status of a row that went by columns and was released, and of one that goes alone; 0 is any other.
+#: Status of a row that keeps none from going by columns: it has been released, or never could; and of one that goes
+#: alone although it could. 0 is any other.
 RELEASED, ALONE = 1, 2
 
 _OPTIONAL = ("time_ns", "flags", "depth")
@@ -70,6 +74,9 @@ class Rows:
         numbers = np.array([disk.number for disk in disks], np.int64)
         self.disk = numbers[wide["disk"]] if self.count else wide["disk"]
         self.offset, self.length = wide["offset"], wide["length"]
+        alike = self.count > 0 and (self.length == self.length[0]).all()
+        #: The length of all of them, if it is one; else 0.
+        self.only_length = int(self.length[0]) if alike else 0
         # A row that has to wait keeps those behind it waiting.
         self.time_ns = np.maximum.accumulate(wide["time_ns"]) if "time_ns" in wide else None
         #: Of each row with a depth of its own: that, less the number of rows before it in the array.
@@ -80,13 +87,15 @@ class Rows:
         self.id, self.sequence, self.result, self.released_ns = words.T
         self.left = self.count
         self.status = np.zeros(self.count, np.uint8)
+        #: Where in the memory of the columns each is that goes by columns, once that is known.
+        self.start = np.zeros(self.count, np.int64)
         #: What the clock read when each was made.
         self.issued_ns = np.zeros(self.count, np.int64)
         self.data, data_place = self._laid_out(Kind.WRITE, data, "data", writable=False)
         self.into, into_place = self._laid_out(Kind.READ, into, "into", writable=True)
         self.place = data_place + into_place
 
-    def take_reads(self, places: NDArray[np.int64], memory: NDArray[np.uint8], mask: int) -> None:
+    def take_reads(self, places: NDArray[np.int64], block: Block) -> None:
         """Copy what these rows have read, if they are reads, from their memory to the caller's."""
         assert self.into is not None
         results = self.result[places]
@@ -95,15 +104,16 @@ class Rows:
             places, results = places[reads], results[reads]
         if not len(places):
             return
-        slots, starts = (places + self.base) & mask, self.place[places]
-        length = int(self.length[places[0]])
-        if (results == length).all() and not (starts % length).any() and len(self.into) % length == 0:
-            pieces = np.frombuffer(self.into, np.uint8).reshape(-1, length)
-            pieces[starts // length] = memory[slots, :length]
-            return
+        starts, targets = self.start[places] & block.mask, self.place[places]
         target = np.frombuffer(self.into, np.uint8)
-        for start, result, slot in zip(starts.tolist(), results.tolist(), slots.tolist(), strict=True):
-            target[start : start + result] = memory[slot, :result]
+        length = int(self.length[places[0]])
+        alike = (results == length).all() and len(target) % length == 0
+        if alike and not (targets % length).any() and not (starts % length).any():
+            whole = block.bytes[: block.size - block.size % length].reshape(-1, length)
+            target.reshape(-1, length)[targets // length] = whole[starts // length]
+            return
+        for place, result, start in zip(targets.tolist(), results.tolist(), starts.tolist(), strict=True):
+            target[place : place + result] = block.bytes[start : start + result]
 
     def finish(self, ids: NDArray[np.int64] | None) -> None:
         """All rows have been released: the results can be given to the program. `ids` is None in a plain run."""

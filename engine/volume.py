@@ -25,12 +25,10 @@ from ringtape.engine.gate import WAIT, Gate
 from ringtape.engine.pattern import pattern
 from ringtape.engine.queue import RequestQueue
 from ringtape.engine.requests import InvalidRequest, Kind, Request, data_of
-from ringtape.engine.rows import ALONE, RowDisk, Rows
+from ringtape.engine.rows import RELEASED, RowDisk, Rows
 
 DEPTH_MAX = 1 << 16
-# Rows go alone where fewer than these are due and the next is not: a turn by columns costs at least as much.
-FEW = 32
-# So do all rows of a turn where between those that have to there are fewer than this, on average.
+# All rows of a turn go alone where between those that have to there are fewer than this, on average.
 SHORT = 8
 _WRITE = int(Kind.WRITE)
 _KINDS = {int(kind): kind for kind in Kind}
@@ -68,6 +66,7 @@ class Volume:
         self.arrays: deque[Rows] = deque()
         self._made_rows = self._made_arrays = 0
         self._next = 0  # row of the last array
+        self._due_next_ns = 0  # not after the time of that row, by the array's own clock
         self._unreleased = 0
         self._began_ns = gate.clock.ns
         self._source: Iterator[Any] | None = None
@@ -76,17 +75,18 @@ class Volume:
             if data is not None or into is not None:
                 raise InvalidRequest(errno.EINVAL, "'data' and 'into' go with one array, not with many")
             self._source = iter(requests)
-        else:
-            if on_results is not None:
-                raise InvalidRequest(errno.EINVAL, "'on_results' goes with many arrays, not with one")
-            self._add(Rows(requests, disks, data=data, into=into))
+        elif on_results is not None:
+            raise InvalidRequest(errno.EINVAL, "'on_results' goes with many arrays, not with one")
         self.submitted = 0
         self.task: asyncio.Task[Any] | None = None
         self._future: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._chunk: Chunk | None = None
         self._closed = False
+        first = None if self.streams else Rows(requests, disks, data=data, into=into)
         self._columns, self._way = _fast_path(gate, self)
+        if first is not None:
+            self._add(first)
 
     # ---- the two faces
 
@@ -149,8 +149,11 @@ class Volume:
         self.arrays.append(rows)
         self._made_rows += rows.count
         self._made_arrays += 1
-        self._next = 0
+        self._next = self._due_next_ns = 0
         self._chunk = None
+        if rows.time_ns is not None and rows.count and self._columns is not None:
+            # There is more time for it now than when many are due.
+            self._prepare(rows, 0, self._columns)
 
     def _wants_array(self) -> bool:
         if self._source is None or self._unreleased >= self._depth:
@@ -224,13 +227,15 @@ class Volume:
             last = rows.count
         if first >= last:
             return
-        few = False
         if rows.time_ns is not None:
             since_ns = self._gate.clock.ns - self._began_ns
-            due = int(np.searchsorted(rows.time_ns[first:last], since_ns, side="right"))
+            if self._due_next_ns > since_ns:
+                return
+            due = int(rows.time_ns[first:last].searchsorted(since_ns, side="right"))
+            if first + due < rows.count:
+                self._due_next_ns = int(rows.time_ns[first + due])
             if not due:
                 return
-            few = due < min(last - first, FEW)
             last = first + due
         if rows.room is not None:
             full = rows.room[first:last] <= self._unreleased - first
@@ -243,7 +248,7 @@ class Volume:
         self._next = last
         self._unreleased += last - first
         self.submitted += last - first
-        if self._columns is None or few:
+        if self._columns is None:
             self._issue_alone(rows, first, last)
         else:
             self._issue(rows, first, last, self._columns)
@@ -256,7 +261,7 @@ class Volume:
         while first < last:
             chunk = self._chunk
             if chunk is None or first >= chunk.first + chunk.count:
-                chunk = self._chunk = self._prepare(rows, first, columns)
+                chunk = self._prepare(rows, first, columns)
             stop = chunk.first + chunk.count
             if stop > last:
                 stop = last
@@ -265,22 +270,14 @@ class Volume:
                 self._gate.issued()
 
     def _prepare(self, rows: Rows, first: int, columns: Columns) -> Chunk:
-        way = self._way
-        assert way is not None
-        longest = rows.length[first : first + 4096][rows.kind[first : first + 4096] <= Kind.WRITE]
-        block = columns.make_room(self._depth, int(longest.max()) if len(longest) else 1)
-        return Chunk(rows, first, way, columns, block)
+        assert self._way is not None
+        self._chunk = columns.prepare(rows, first, self._way, self._depth)
+        return self._chunk
 
     def _issue_run(self, rows: Rows, chunk: Chunk, first: int, stop: int, columns: Columns) -> int:
         """Make rows that go in the same way, from `first` on; returns the first that was not made."""
         begin, end = first - chunk.first, stop - chunk.first
-        alone = chunk.fit[begin:end] if chunk.fit is not None else None
-        if alone is not None:
-            alone = ~alone
-        if chunk.may_wait(begin, end):
-            assert chunk.previous is not None
-            waits = chunk.previous[begin:end] >= min(columns.oldest_row(), rows.base + first)
-            alone = waits if alone is None else alone | waits
+        alone = None if chunk.fit is None else ~chunk.fit[begin:end]
         if self._gate.queue.outstanding:
             conflicts = columns.conflicts(chunk, begin, end)
             if conflicts is not None:
@@ -292,25 +289,22 @@ class Volume:
                 # What is between them would go by columns in short stretches.
                 self._issue_alone(rows, first, stop)
                 return stop
-            run = int(np.argmax(alone))
+            run = int(alone.argmax())
         ones = 1
         if run:
-            room = columns.room(rows.base + first)
-            if room < run:
-                run = room
-            if run > 0:
-                columns.issue(chunk, begin, begin + run, self._gate.clock.ns)
-                return first + run
+            room = columns.room(chunk, begin, begin + run)
+            if room:
+                columns.issue(chunk, begin, begin + room, self._gate.clock.ns)
+                return first + room
         elif alone is not None:
             # More that go alone, as far as they follow each other.
-            ones = end - begin if alone.all() else int(np.argmin(alone))
+            ones = end - begin if alone.all() else int(alone.argmin())
         self._issue_alone(rows, first, first + ones)
         return first + ones
 
     def _issue_alone(self, rows: Rows, first: int, last: int) -> None:
         """Make each of these rows by itself."""
-        queue, columns = self._gate.queue, self._columns
-        rows.status[first:last] = ALONE
+        queue, columns, chunk = self._gate.queue, self._columns, self._chunk
         rows.issued_ns[first:last] = self._gate.clock.ns
         values = zip(
             *(
@@ -326,7 +320,9 @@ class Volume:
             made = queue.made
             rows.sequence[row] = made
             if columns is not None:
-                columns.skip(rows.base + row)
+                assert chunk is not None
+                fit = chunk.fit is None or bool(chunk.fit[row - chunk.first])
+                columns.make_alone(rows, row, made, fit=fit)
             data: memoryview | bytes | None = None
             if kind == _WRITE:
                 if rows.data is not None:
@@ -342,6 +338,7 @@ class Volume:
         if self._closed:
             return
         rows.result[row], rows.released_ns[row] = request.result, self._gate.clock.ns
+        rows.status[row] = RELEASED
         if rows.into is not None and request.kind is Kind.READ and request.result > 0:
             data = data_of(request)
             assert data is not None

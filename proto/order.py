@@ -50,8 +50,11 @@ class DiskOrder(Generic[R]):
         self._stretches: dict[int, dict[R, None]] = {}
         self._large: dict[R, None] = {}
 
-    def add(self, request: R) -> None:
-        """Enter a request; afterwards `request.blockers` says how many active ones it waits for."""
+    def add(self, request: R, *, waits: bool = True) -> None:
+        """Enter a request; afterwards `request.blockers` says how many active ones it waits for.
+
+        Without `waits` it does not wait here: somebody else sees to that.
+        """
         if request.changes:
             self.changing += 1
             if not self._indexed:
@@ -59,7 +62,8 @@ class DiskOrder(Generic[R]):
                 for other in self._active:
                     self._enter(other)
         if self._indexed:
-            self._find_conflicts(request)
+            if waits:
+                self._find_conflicts(request)
             self._enter(request)
         self._active[request] = None
 

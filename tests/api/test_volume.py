@@ -108,7 +108,7 @@ loads = st.builds(
     arrays=st.integers(1, 3),
     depth=st.sampled_from([1, 3, 32, 64, 600]),
     blocks=st.sampled_from([8, 64, 250]),
-    longest=st.sampled_from([1, 1, 4]),
+    longest=st.sampled_from([1, 1, 4, 8]),
     kinds=st.sampled_from([(1,), (2,), (1, 2), (1, 1, 1, 2), (1, 2, 3, 4, 5)]),
     streams=st.booleans(),
     own_data=st.booleans(),
@@ -137,15 +137,26 @@ def test_what_is_read_is_what_was_written_and_a_replay_sees_the_same(
                 rows_agree_with_tape(folder / "run.tape", rows)
 
 
-def test_most_requests_do_go_by_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "load",
+    [
+        Load(1, 2000, kinds=(1, 2), longest=1, blocks=250),
+        # Many overlap, of several lengths, and few are due at a time.
+        Load(2, 500, kinds=(1, 2, 2), longest=6, blocks=12, timed=True),
+    ],
+)
+def test_reads_and_writes_go_by_columns(tmp_path: Path, load: Load) -> None:
     """Else the tests here would say nothing of them: the worker tells by its program."""
-    result = ringtape.run(
-        volumes_by_columns,
-        disks=disks(tmp_path),
-        arguments=Load(1, 2000, kinds=(1, 2), longest=1, blocks=250),
-    )
+    result = ringtape.run(volumes_by_columns, disks=disks(tmp_path), arguments=load)
     result.raise_for_failures()
-    assert result.returns[0] > 1000
+    # Some go alone where an older one takes long.
+    assert result.returns[0] > load.rows * 2 // 3
+
+
+def test_rows_of_any_length_at_any_place_wait_for_those_that_they_overlap(tmp_path: Path) -> None:
+    large = [Disk(name, tmp_path / f"{name}.img", size=2 << 20, fresh=True) for name in ("a", "b")]
+    found, expected = record_and_replay(volumes.anywhere, tmp_path, [Work(())], disks=large).returns[0]
+    assert found == expected
 
 
 def volumes_by_columns(io: ringtape.BlockingWorker) -> int:

@@ -238,9 +238,28 @@ def stamped(io: ringtape.BlockingWorker) -> Any:
     return list(map(xxh3_64_hexdigest, buffers)), list(map(xxh3_64_hexdigest, replayed(arrays)))
 
 
+def anywhere(io: ringtape.BlockingWorker) -> Any:
+    """Reads and writes of many lengths at many places that overlap, some longer than what goes by columns."""
+    block, random = io.disks[0].block_size, np.random.default_rng(2)
+    arrays = []
+    for number, longest in enumerate((8, 64, (300 << 10) // block, 64)):
+        rows = np.zeros(250, FIELDS)
+        rows["kind"] = random.choice((1, 2, 2), len(rows))
+        rows["disk"] = random.integers(0, 2, len(rows))
+        lengths = random.integers(1, longest + 1, len(rows))
+        rows["offset"] = random.integers(0, 400, len(rows)) * block
+        rows["length"] = lengths * block
+        if number == 3:
+            rows["time_ns"] = np.sort(random.integers(0, 30, len(rows))) * 1_000_000
+        arrays.append(rows)
+    buffers = [bytearray(bytes_of_kind(rows, 1)) for rows in arrays]
+    io.submit(zip(arrays, buffers, strict=True), depth=40)
+    return list(map(xxh3_64_hexdigest, buffers)), list(map(xxh3_64_hexdigest, replayed(arrays)))
+
+
 def replayed(arrays: list[np.ndarray[Any, Any]]) -> list[bytes]:
     """What the reads of the arrays read, if all is carried out one after the other, on two empty disks."""
-    model, made, read = [bytearray(1 << 20), bytearray(1 << 20)], 0, []
+    model, made, read = [bytearray(2 << 20), bytearray(2 << 20)], 0, []
     for rows in arrays:
         parts = []
         for row in rows:
