@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
 
 from ringtape.engine.block import PAGE_BYTES, Block
 from ringtape.engine.buffers import Slot
 from ringtape.engine.chunks import ROWS_MAX, Chunk, Way
 from ringtape.engine.columns_ring import ColumnsRing, Completed, Words
 from ringtape.engine.requests import Kind, Request
+from ringtape.engine.row_data import tell_reads, tell_writes
 from ringtape.engine.row_order import Asked, RowOrder, asked
 from ringtape.engine.rows import ALONE, RELEASED, Rows
 from ringtape.proto.order import Ordered
@@ -295,7 +295,7 @@ class Columns:
         if outbox.tells:
             outbox.request_rows(chunk.told, first, last)
             if chunk.writes and outbox.digests:
-                self._tell_writes(chunk, first, last)
+                tell_writes(outbox, self._block, chunk, first, last)
         queue.made += count
         queue.active += count
         self.unreleased += count
@@ -338,31 +338,14 @@ class Columns:
             entries = [self._held.pop(one) for one in freed]
             self._put(entries[0] if len(entries) == 1 else np.concatenate(entries))
 
-    def _tell_writes(self, chunk: Chunk, first: int, last: int) -> None:
-        outbox, block, rows = self._queue.outbox, self._block, chunk.rows
-        assert block is not None
-        starts = chunk.starts[first:last]
-        if rows.only == _WRITE and rows.only_length and outbox.contents is None:
-            outbox.request_digests(_digests(block, starts, rows.only_length), ())
-            return
-        digests = [0] * (last - first)
-        contents = digests.copy()
-        writes = (chunk.kind[first:last] == _WRITE).nonzero()[0].tolist()
-        lengths, places = chunk.length[first:last].tolist(), starts.tolist()
-        for one in writes:
-            data = block.data(places[one], lengths[one])
-            digests[one] = xxh3_64_intdigest(data)
-            if outbox.contents is not None:
-                contents[one] = outbox.contents.number_of(data)
-        outbox.request_digests(digests, contents)
-
     def complete(self, taken: list[Completed]) -> list[Request]:
         """The kernel has finished these; returns the single requests that waited for them alone.
 
         Rows that waited for them go on.
         """
         queue = self._queue
-        tells, waited_for = queue.outbox.tells, self.order.waited_for
+        outbox, waited_for = queue.outbox, self.order.waited_for
+        tells = outbox.tells
         freed: list[Request] = []
         for array, places, results in taken:
             count = len(places)
@@ -374,7 +357,10 @@ class Columns:
             rows.result[places] = results
             self._done.append((rows, places))
             if tells:
-                self._tell_completions(rows, places, results)
+                outbox.completion_columns(rows.sequence[places].tobytes(), results.tobytes())
+                if outbox.digests:
+                    assert self._block is not None
+                    tell_reads(outbox, self._block, rows, places, results)
             if self._entered:
                 freed += self._leave_order(rows, places)
             if waited_for:
@@ -397,33 +383,6 @@ class Columns:
                 assert order is not None
                 freed += order.remove(entered)  # type: ignore[arg-type]  # only what is ordered depends on it
         return freed
-
-    def _tell_completions(self, rows: Rows, places: Integers, results: Integers) -> None:
-        outbox = self._queue.outbox
-        outbox.completion_columns(rows.sequence[places].tobytes(), results.tobytes())
-        if not outbox.digests:
-            return
-        assert self._block is not None
-        if rows.only == _WRITE:
-            zeros = [0] * len(places)
-            outbox.completion_digests(zeros, zeros)
-            return
-        block, lengths = self._block, results.tolist()
-        starts = rows.start[places]
-        if rows.only == _READ and outbox.contents is None:
-            length = rows.only_length
-            if length and lengths.count(length) == len(lengths):
-                outbox.completion_digests(_digests(block, starts, length), ())
-                return
-        digests = [0] * len(places)
-        contents = digests.copy()
-        reads = ((rows.kind[places] == _READ) & (results > 0)).nonzero()[0].tolist()
-        for at in reads:
-            data = block.data(int(starts[at]), lengths[at])
-            digests[at] = xxh3_64_intdigest(data)
-            if outbox.contents is not None:
-                contents[at] = outbox.contents.number_of(data)
-        outbox.completion_digests(digests, contents)
 
     # ---- to the program
 
@@ -501,11 +460,3 @@ class Columns:
                 request.task = None if self.owner is None else self.owner.task
                 return request
         return None
-
-
-def _digests(block: Block, starts: Integers, length: int) -> list[int]:
-    """Digests of data of one length at these places."""
-    if (starts % PAGE_BYTES).any():
-        return [xxh3_64_intdigest(block.data(start, length)) for start in starts.tolist()]
-    views = block.views(length)
-    return [xxh3_64_intdigest(views[page]) for page in ((starts & block.mask) // PAGE_BYTES).tolist()]
