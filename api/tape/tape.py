@@ -117,8 +117,9 @@ class Tape:
 
     Every method that gives requests takes the same filters, all by keyword: `first_id` and `last_id` (both included),
     `after` (a pair of worker and checkpoint: what anybody asked for after that), `disk`, `worker` and `kind` (one, or
-    several of them). What is before the first request is not read. Requests come with what released them, by id
-    where that is at one time, and those that were never released come last.
+    several of them). What is before the first request is not read. Requests come with the block of the
+    tape that released them, by id within a block, and those that were never released come last. Their ids are the
+    order in which those that conflict were done, unless `header.overlap` is "race".
 
     Each raises TapeDamaged at the first damage, after everything before it was given out; TapeError where the tape
     has no such request or checkpoint; UsageError where it cannot have such a disk, worker or kind. One at a time:

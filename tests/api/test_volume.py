@@ -34,14 +34,20 @@ def disks(folder: Path, **options: Any) -> list[Disk]:
     return [Disk(name, folder / f"{name}.img", size=DISK_BYTES, fresh=True, **options) for name in ("a", "b")]
 
 
-def check_against_model(
-    tape: Path, own: dict[tuple[int, int], list[bytes]], *, same_order: bool = True
-) -> int:
+def by_id(tape: ringtape.Tape) -> list[ringtape.TapeRequest]:
+    """The requests in the order in which those that conflict were done.
+
+    A tape gives them as they were released: a worker may see what another has written before that one does.
+    """
+    return sorted(tape.requests(), key=lambda request: request.id)
+
+
+def check_against_model(tape: Path, own: dict[tuple[int, int], list[bytes]]) -> int:
     """Carry out what the tape says on bytes in memory; returns how many reads agreed."""
     model = {name: bytearray(DISK_BYTES) for name in ("a", "b")}
     agreed = 0
     with ringtape.open_tape(tape) as opened:
-        for request in opened.requests():
+        for request in by_id(opened):
             content = model[request.disk]
             span = slice(request.offset, request.offset + request.length)
             if request.kind in ("write_zeroes", "discard"):
@@ -75,7 +81,7 @@ def own_data(works: list[Work], disk_count: int = 2) -> dict[tuple[int, int], li
     return found
 
 
-def record_and_replay(program: Program, folder: Path, works: list[Work], **options: Any) -> ringtape.Result:
+def record_and_replay(program: Program, folder: Path, works: list[Any], **options: Any) -> ringtape.Result:
     tape = folder / "run.tape"
     workers = len(works)
     given_disks = options.pop("disks", None) or disks(folder)
@@ -218,7 +224,7 @@ def test_writes_of_one_length_take_their_data_from_the_buffer(tmp_path: Path) ->
     model = {name: bytearray(DISK_BYTES) for name in ("a", "b")}
     written = 0
     with ringtape.open_tape(tmp_path / "run.tape") as opened:
-        for request in opened.requests():
+        for request in by_id(opened):
             (data,) = {
                 one
                 for one in own[request.offset, request.length]
@@ -234,6 +240,15 @@ def test_shared_disks_and_several_workers(tmp_path: Path) -> None:
     works = [MIXED, Work((Load(8, 300, kinds=(1, 2), longest=1),), ordinary=5)]
     record_and_replay(volumes.run, tmp_path, works)
     assert check_against_model(tmp_path / "run.tape", own_data(works)) > 100
+
+
+def test_a_worker_sees_what_another_wrote_before_that_one_does(tmp_path: Path) -> None:
+    """A block for each checkpoint: the write is in a later one than the read of what it wrote."""
+    done = tmp_path / "done"
+    record_and_replay(volumes.overtaking, tmp_path, [done, done], tape_sync="checkpoint")
+    with ringtape.open_tape(tmp_path / "run.tape") as opened:
+        assert [(request.id, request.kind) for request in opened.requests()] == [(2, "read"), (1, "write")]
+    assert check_against_model(tmp_path / "run.tape", {}) == 1
 
 
 @pytest.mark.parametrize("program", [volumes.run, volumes.run_blocking])
@@ -383,7 +398,7 @@ def test_memory_that_held_a_write_of_the_pattern_needs_new_stamps_and_nothing_el
 def test_rows_may_say_how_many_are_under_way_with_them(tmp_path: Path) -> None:
     record_and_replay(volumes.with_depths, tmp_path, [Work(())])
     with ringtape.open_tape(tmp_path / "run.tape") as opened:
-        requests = sorted(opened.requests(), key=lambda one: one.id)
+        requests = by_id(opened)
     assert len(requests) == 2 * 2 * len(volumes.DEPTHS)
     found = under_way_of(requests)
     assert all(mine <= most for mine, most in zip(found, volumes.DEPTHS * 4, strict=True))

@@ -144,6 +144,22 @@ def run_blocking(io: ringtape.BlockingWorker) -> Any:
     return seen, io.now_ns()
 
 
+async def overtaking(io: ringtape.Worker) -> None:
+    """Worker 1 has read what worker 0 writes when that is not at a checkpoint yet; a file says so (the arguments)."""
+    disk, done = io.disk("a"), io.arguments[io.index]
+    if io.index == 0:
+        write = asyncio.ensure_future(disk.write(0, ordinary_data(0, BLOCK)))
+        await asyncio.sleep(0)
+        await io.send(1, b"made")
+        while not io.capture(done.exists):
+            pass
+        await write
+    else:
+        await io.receive()
+        await disk.read(0, BLOCK)
+        io.capture(done.touch)
+
+
 def with_depths(io: ringtape.BlockingWorker) -> None:
     """Arrays whose rows say how many may be under way with each; of two such calls the second is timed."""
     for timed in (False, True):
