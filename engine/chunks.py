@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+#: Of one chunk.
 ROWS_MAX = 4096
 _OP_READ_FIXED, _OP_WRITE_FIXED, _OP_READ, _OP_WRITE = 4, 5, 22, 23
 _RWF_DSYNC = 2
@@ -42,11 +43,12 @@ class Way:
 
 
 class Chunk:
-    """Rows `first` to `first + count` of an array."""
+    """Rows `first` to before `last` of an array."""
 
-    def __init__(self, rows: Rows, first: int, way: Way, columns: Columns, block: Block, start: int) -> None:
+    def __init__(
+        self, rows: Rows, first: int, last: int, way: Way, columns: Columns, block: Block, start: int
+    ) -> None:
         """`start` is the place in memory from which on these rows have theirs."""
-        last = min(first + ROWS_MAX, rows.count)
         self.rows, self.first, self.count = rows, first, last - first
         self._worker = way.worker
         self.kind, self.disk = rows.kind[first:last], rows.disk[first:last]

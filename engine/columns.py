@@ -125,18 +125,20 @@ class Columns:
             self._block = None
 
     def prepare(self, rows: Rows, first: int, way: Way, depth: int) -> Chunk:
-        """Make rows ready, from this one of an array on."""
+        """Make rows ready, from this one of an array on: not more than there is room for at one time."""
         some = slice(first, first + ROWS_MAX)
-        transfers = rows.length[some][rows.kind[some] <= Kind.WRITE]
-        block = self._make_room(depth, int(transfers.max()) if len(transfers) else 1)
+        moved = np.where(rows.kind[some] <= Kind.WRITE, rows.length[some], 0)
+        block = self._make_room(depth, max(int(moved.max()), 1))
+        moved = moved.cumsum()
+        count = max(int(moved.searchsorted(BLOCK_BYTES_MAX, side="right")), 1)
         start, oldest = self._start, self._oldest_start()
         if oldest is None:
             oldest = start
-        needed = int(transfers.sum()) + 2 * PAGE_BYTES * len(transfers)
+        needed = int(moved[count - 1]) + 2 * PAGE_BYTES * count
         if needed <= oldest & block.mask and start // block.size == oldest // block.size:
             # There is room before what is in use: the first part of the memory, which is near, is used over and over.
             start += -start % block.size
-        chunk = Chunk(rows, first, way, self, block, start)
+        chunk = Chunk(rows, first, first + count, way, self, block, start)
         self._start = int(chunk.ends[-1])
         return chunk
 
