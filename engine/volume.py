@@ -232,9 +232,8 @@ class Volume:
             if self._due_next_ns > since_ns:
                 return
             due = int(rows.time_ns[first:last].searchsorted(since_ns, side="right"))
-            if first + due < rows.count:
-                self._due_next_ns = int(rows.time_ns[first + due])
             if not due:
+                self._due_next_ns = int(rows.time_ns[first])
                 return
             last = first + due
         if rows.room is not None:
