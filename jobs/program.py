@@ -21,7 +21,7 @@ from ringtape.engine.requests import Kind
 from ringtape.jobs.job import Job, bounded, region_of
 from ringtape.jobs.measured import Measured
 from ringtape.jobs.plan import Plan, Seat
-from ringtape.jobs.side import path_of
+from ringtape.jobs.side import place_of
 from ringtape.jobs.stream import ROWS_MAX, Stream
 from ringtape.jobs.verify import Verifier
 
@@ -105,7 +105,7 @@ class _Share:
             io,
             self._job.disks,
             log_interval_ms=plan.log_interval_ms,
-            live_path=path_of(plan.side_folder, self._seat.job, io.index),
+            place=place_of(plan.side_file, self._seat.job, io.index),
         )
         if verifier is None:
             io.submit(self._arrays(), depth=self._job.iodepth, on_results=self._take)
