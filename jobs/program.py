@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-# What the first `io.submit` would load, and a run would measure.
+# What would be loaded late, and a run would measure.
+import numpy.random
+
 import ringtape.engine.volume  # noqa: F401
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import Kind
