@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ringtape.tape.writing import OutputError
     from ringtape.trace_replaying import TraceReplay, TraceReplayInterrupted, replay_trace
 
+# Read from here by pyproject.toml. `importlib.metadata` would find it too, and import, late, modules of Python's that a
+# file beside a program may have the name of.
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncDisk",
     "BlockingDisk",

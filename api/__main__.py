@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from ringtape import __version__
+
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     if sys.argv[1:] == ["--version"]:
-        from importlib.metadata import version
-
-        print(f"ringtape {version('ringtape')}")
+        print(f"ringtape {__version__}")
         return 0
     try:
         from ringtape import cli

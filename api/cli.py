@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringtape import console
+from ringtape import __version__, console
 from ringtape.cli_bench import bench_app
 from ringtape.cli_runs import (
     conduct,
@@ -205,9 +205,7 @@ def _ringtape(
       [cyan]ringtape replay run.tape[/]
     """
     if version:
-        from importlib.metadata import version as version_of
-
-        print(f"ringtape {version_of('ringtape')}")
+        print(f"ringtape {__version__}")
         raise typer.Exit(Exit.DONE)
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -28,7 +28,7 @@ from ringtape.jobs.plot import new_page, write_page
 from ringtape.jobs.report import show
 from ringtape.jobs.reporting import LiveRun, Measuring
 from ringtape.jobs.running import Ran, run_jobs
-from ringtape.jobs.side import side_folder
+from ringtape.jobs.side import side_file
 from ringtape.jobs.toml import JobFile, read_jobs
 from ringtape.proto.errors import RingtapeError
 from ringtape.screen import Screen
@@ -118,18 +118,18 @@ def _measure(
     """
     with contextlib.ExitStack() as stack:
         page = stack.enter_context(new_page(reports.plot)) if reports.plot is not None else None
-        folder = stack.enter_context(side_folder())
+        beside = stack.enter_context(side_file())
         shown = stack.enter_context(console.shown_run(as_json=reports.json, progress=False))
         plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])))
         if sys.stderr.isatty():
-            live = stack.enter_context(LiveRun(plan, disks, folder, Console(stderr=True)))
+            live = stack.enter_context(LiveRun(plan, disks, beside, Console(stderr=True)))
             shown = replace(shown, on_tick=live.tick)
-        measuring = Measuring(folder)
+        measuring = Measuring(beside)
         interval_ms = reports.log_interval_ms or 0
         ran = None
         try:
             ran = run_jobs(
-                jobs, disks, log_interval_ms=interval_ms, side_folder=folder, console=shown, **options
+                jobs, disks, log_interval_ms=interval_ms, side_file=beside, console=shown, **options
             )
             outcome = measuring.outcome(ran)
         except KeyboardInterrupt as interrupt:

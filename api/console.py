@@ -81,7 +81,11 @@ def exit_code(error: RingtapeError) -> Exit:
 
 def find_modules_here() -> None:
     """Let programs be found in the current folder; a console script has its own folder on the path instead."""
-    # Runs load it late, where a file of that name in the folder would come first. An offline replay does without.
+    # What is loaded late would be a file of that name in the folder: what newer Pythons need for a seed that is text,
+    # and what runs need of rings. An offline replay does without that.
+    import random
+
+    random.Random("")
     with contextlib.suppress(ImportError):
         import liburing  # noqa: F401
     with contextlib.suppress(FileNotFoundError):

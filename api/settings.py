@@ -9,9 +9,9 @@ import platform
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
+from ringtape import __version__
 from ringtape import disks as disk_setup
 from ringtape.coordinator.faults import Faults
 from ringtape.coordinator.policy import Fifo
@@ -114,7 +114,7 @@ class Setting:
     def header(self, level: int, arguments_text: str) -> tape_pb2.Header:
         """What the tape begins with."""
         return tape_pb2.Header(
-            ringtape_version=version("ringtape"),
+            ringtape_version=__version__,
             python_version=platform.python_version(),
             kernel_version=platform.release(),
             started_at_ns=self.started_at_ns,

@@ -19,7 +19,7 @@ from ringtape import traces
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import REQUEST_BYTES_MAX
 from ringtape.jobs.histogram import Histogram
-from ringtape.jobs.side import SoFar, path_of
+from ringtape.jobs.side import SoFar, place_of
 from ringtape.proto.errors import TraceError
 from ringtape.trace_verifying import READ_BYTES_MAX, Verifier
 from ringtape.traces.columns import KIND_NAMES, READ, WRITE, Array
@@ -50,7 +50,7 @@ class Plan:
         depth: how many requests are under way at once, at most.
         under_way: with each request at most as many are under way as were with it in the traced system.
         verify: compare what is read with what was written, and read all of it at the end.
-        side_folder: where it is told what came of it so far; in a replay of the tape it is not there any more.
+        side_file: where it is told what came of it so far; in a replay of the tape it is not there any more.
     """
 
     path: str
@@ -66,7 +66,7 @@ class Plan:
     depth: int
     under_way: bool
     verify: bool
-    side_folder: str
+    side_file: str = ""
 
     def placing(self) -> Placing:
         """What places the trace's requests on the disks."""
@@ -113,7 +113,7 @@ class _Player:
         self._kinds = {kind: _OfKind() for kind in KIND_NAMES}
         self._lags = _Lags() if plan.speed else None
         self._began_ns = 0
-        self._so_far = SoFar(path_of(plan.side_folder, 0, io.index))
+        self._so_far = SoFar(place_of(plan.side_file, 0, io.index))
 
     def play(self) -> dict[str, Any]:
         io, lags = self._io, self._lags

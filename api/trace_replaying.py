@@ -21,7 +21,7 @@ from ringtape.disks import Disk
 from ringtape.engine.disks import parse_size
 from ringtape.engine.program import refuse_in_worker
 from ringtape.engine.volume import DEPTH_MAX
-from ringtape.jobs.side import path_of, read_so_far, side_folder
+from ringtape.jobs.side import place_of, read_so_far, side_file
 from ringtape.proto import tape_pb2
 from ringtape.proto.errors import DiskError, TraceError
 from ringtape.results import Result
@@ -149,7 +149,7 @@ def replay_trace(
             depth=depth if isinstance(depth, int) else facts["under_way_max"],
             under_way=as_traced,
             verify=verify,
-            side_folder="",
+            side_file="",
             **options,
         )
         if facts["last_ns"] is not None and not latest_due_fits(facts["last_ns"], factor):
@@ -172,15 +172,15 @@ def replay_trace(
 
 def _carried_out(plan: Plan, how: Mapping[str, Any], report: Mapping[str, Any]) -> Result:
     """The result of the run."""
-    with side_folder() as folder:
+    with side_file() as beside:
         try:
             run = runs.record if "tape" in how else runs.run
-            return run(main, arguments=replace(plan, side_folder=folder), **how)
+            return run(main, arguments=replace(plan, side_file=beside), **how)
         except KeyboardInterrupt as interrupt:
             # With words where the run had begun.
             if not interrupt.args:
                 raise
-            returned = read_so_far(path_of(folder, 0, 0)) or {}
+            returned = read_so_far(place_of(beside, 0, 0)) or {}
             tape = os.fspath(how["tape"]) if "tape" in how else None
             run_facts = {"mode": "record" if tape else "plain", "tape": tape, "digest": None}
             so_far = _report_of(plan, report, run_facts, returned, interrupted=True)
@@ -231,7 +231,7 @@ def _entry(device: str, place: str) -> Entry:
 
 @contextlib.contextmanager
 def _readable_twice(name: str, *, recorded: bool) -> Iterator[str]:
-    """The path of the trace; of what can be read only once, that of a copy that goes when the context ends."""
+    """The path of the trace; of what can be read only once, of a copy that goes with the context or the process."""
     is_stream = name == STDIN or (os.path.exists(name) and not (os.path.isfile(name) or os.path.isdir(name)))
     if not is_stream:
         yield name
@@ -241,15 +241,18 @@ def _readable_twice(name: str, *, recorded: bool) -> Iterator[str]:
         raise TraceError(
             f"{shown} can be read only once, and a replay of the tape reads the trace again: give a file"
         )
-    with tempfile.NamedTemporaryFile(prefix="ringtape-trace-") as copy, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         try:
+            copy = stack.enter_context(tempfile.TemporaryFile())
             source = sys.stdin.buffer if name == STDIN else stack.enter_context(open(name, "rb"))
             shutil.copyfileobj(source, copy)
             copy.flush()
         except OSError as error:
-            raise TraceError(f"cannot keep a copy of {shown} in {copy.name}: {error.strerror}") from None
-        with _named(copy.name, shown):
-            yield copy.name
+            raise TraceError(f"cannot keep a copy of {shown} in a temporary file: {error.strerror}") from None
+        # It has no name of its own.
+        path = f"/proc/{os.getpid()}/fd/{copy.fileno()}"
+        with _named(path, shown):
+            yield path
 
 
 @contextlib.contextmanager

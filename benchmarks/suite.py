@@ -24,7 +24,7 @@ from ringtape.jobs.fio import read_fio
 from ringtape.jobs.outcome import Outcome
 from ringtape.jobs.reporting import Measuring
 from ringtape.jobs.running import run_jobs
-from ringtape.jobs.side import side_folder
+from ringtape.jobs.side import side_file
 from ringtape.jobs.toml import JobFile, read_jobs
 
 FOLDER = Path(__file__).with_name("suites")
@@ -82,9 +82,9 @@ def show(console: Console, outcome: Outcome) -> None:
 
 def _run(file: JobFile, disk: ringtape.Disk, setting: Setting) -> Outcome:
     jobs = file.jobs_with({"runtime": setting.seconds})
-    with side_folder() as side, tempfile.TemporaryDirectory(prefix="ringtape-bench-") as tapes:
+    with side_file() as side, tempfile.TemporaryDirectory(prefix="ringtape-bench-") as tapes:
         measuring = Measuring(side)
-        ran = run_jobs(jobs, [disk], mode=setting.mode, tape=Path(tapes) / "run.tape", side_folder=side)
+        ran = run_jobs(jobs, [disk], mode=setting.mode, tape=Path(tapes) / "run.tape", side_file=side)
         ran.result.raise_for_failures()
         if ran.problems:
             raise BenchmarkError(ran.problems[0])

@@ -30,9 +30,10 @@ _PERSONALITY_ASK = 0xFFFFFFFF
 # imported as a side effect, and a recording and a replay load the program in the same way.
 #
 # ringtape and what it needs are imported before the starting process's path counts: a user's `copy.py`, in the folder
-# that comes first on it, is not Python's. A fresh interpreter's own path has Python and what is installed, but for its
-# empty entry, which is that folder too. In front of it comes where this ringtape is, if that is on the path; behind it,
-# only where something is not found without, the path itself.
+# that comes first on it, is not Python's. A fresh interpreter's own path has Python and what is installed. With -P it
+# does not begin with the current folder, where newer Pythons would look for a module before they run a line of this; an
+# empty entry is that folder too. In front of it comes where this ringtape is, if that is on the path; behind it, only
+# where something is not found without, the path itself.
 _BOOT = """\
 import sys
 root, *path = sys.argv[3:]
@@ -211,7 +212,7 @@ def _spawn(
     environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
     with _without_address_randomisation():
         return subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(lifeline), _root(), *sys.path],
+            [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), str(lifeline), _root(), *sys.path],
             pass_fds=[theirs.fileno(), lifeline],
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from ringtape.engine import mail
+from ringtape.engine import mail, own_path
 from ringtape.engine.gate import POLL, WAIT, Gate
 from ringtape.engine.loop import RingLoop
 from ringtape.engine.mail import AsyncMail, BlockingMail, Message
@@ -341,9 +341,9 @@ class _Disks(World, Generic[DiskT]):
         gate = self._gate
         if get_ident() != gate.owner.thread:
             gate.owner.refuse()
-        from ringtape.engine.rows import RowDisk
-        from ringtape.engine.volume import Volume
-
+        with own_path.looked_at():
+            from ringtape.engine.rows import RowDisk
+            from ringtape.engine.volume import Volume
         disks = [
             RowDisk(disk._index, disk.name, disk.size, disk.block_size, disk._check_range)
             for disk in self.disks

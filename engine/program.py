@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import pickle
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ringtape.engine import own_path
 from ringtape.proto import wire_pb2
 from ringtape.proto.errors import ProgramError
 
@@ -48,7 +50,10 @@ def load(program: wire_pb2.Program, main_file: str) -> Callable[..., Any]:
     else:
         if main_file:
             _alias_main(main_file)
-        name, module = program.module, _import(program.module, program.function)
+        # Those of ringtape's own (jobs, traces) need what no file beside a tape is.
+        own = program.module.startswith("ringtape.")
+        with own_path.looked_at() if own else contextlib.nullcontext():
+            name, module = program.module, _import(program.module, program.function)
     function: Any = module
     for part in program.function.split("."):
         function = getattr(function, part, None)

@@ -5,7 +5,6 @@ It is started with the descriptor of its end of the link and lives as long as th
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import functools
@@ -16,12 +15,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xxhash import xxh3_128_digest
 
-from ringtape.engine import loop, program, stacks
+from ringtape.engine import loop, own_path, program, stacks
 from ringtape.engine.clock import Clock
 from ringtape.engine.faces import AsyncDisk, BlockingDisk, BlockingWorker, UnknownDisk, Worker
 from ringtape.engine.gate import CoordinatedGate, PlainGate
@@ -45,8 +44,9 @@ _F_SETSIG = 10
 _SUMMARY_CHARACTERS_MAX = 1000
 
 
-def main(own_path: list[str]) -> NoReturn:
-    """Run one worker; the process's entry. `own_path` is where ringtape and what it needs are found."""
+def main(path: list[str]) -> NoReturn:
+    """Run one worker; the process's entry. `path` is where ringtape and what it needs are found."""
+    own_path.entries[:] = path
     # Ctrl-C goes to the whole foreground group: the coordinator decides what becomes of the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_the_coordinator(int(sys.argv[2]))
@@ -54,7 +54,7 @@ def main(own_path: list[str]) -> NoReturn:
     sys.argv[:] = ["ringtape-worker"]
     message = link.receive_one()
     try:
-        _work(link, message.start, own_path)
+        _work(link, message.start)
     except FramingError as error:
         _refuse(link, wire_pb2.Refusal.REASON_PROTOCOL, error)
     except ProgramError as error:
@@ -88,18 +88,7 @@ def _kill_group(_number: int, _frame: object) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def _looking_in(path: list[str]) -> Iterator[None]:
-    """What is imported meanwhile is ringtape's own: no file beside the program comes first."""
-    before = sys.path[:]
-    sys.path[:] = path
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
+def _work(link: Link, start: wire_pb2.Start) -> NoReturn:
     clock = Clock()
     clock.started_at_ns = start.started_at_ns
     digests = start.data >= messages_pb2.DATA_LEVEL_DIGEST and not start.plain
@@ -108,7 +97,7 @@ def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
     if start.offline:
         queue, ring = OfflineQueue(link.fd, outbox, digests=digests), "none"
     else:
-        with _looking_in(own_path):
+        with own_path.looked_at():
             from ringtape.engine.opening import queue_on_a_ring
 
         queue, ring = queue_on_a_ring(link, start, outbox, digests=digests)
@@ -162,12 +151,8 @@ def _work(link: Link, start: wire_pb2.Start, own_path: list[str]) -> NoReturn:
 
 
 def _debugger(link: Link, start: wire_pb2.Start) -> Debugger:
-    # pdb needs the standard library's own `cmd` and `code`, and a user may have programs of these names.
-    sys.path.insert(0, os.path.dirname(os.__file__))
-    try:
+    with own_path.looked_at():
         from ringtape.engine.debugger import Debugger
-    finally:
-        del sys.path[0]
     return Debugger(link, start.breaks, start.debugger_lock)
 
 

@@ -17,6 +17,9 @@ from ringtape.proto import messages_pb2
 
 T = TypeVar("T")
 
+# Newer Pythons import what a seed of text needs when it is first needed. Here no file beside the program comes first.
+random.Random("")
+
 
 class World:
     """The part of `io` that is the same for both faces."""

@@ -10,12 +10,12 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from ringtape import __version__
 from ringtape.engine.requests import Kind
 from ringtape.jobs.errors import JobError
 from ringtape.jobs.histogram import Histogram
@@ -62,7 +62,7 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
         "jobs": [_job(job, group) for group, job in enumerate(outcome.jobs)],
         "disk_util": [],
         "ringtape": {
-            "version": version("ringtape"),
+            "version": __version__,
             "mode": outcome.mode,
             "interrupted": outcome.interrupted,
             "seed": outcome.seed,

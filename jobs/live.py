@@ -17,7 +17,7 @@ from rich.live import Live as LiveDisplay
 from rich.table import Table
 from rich.text import Text
 
-from ringtape.jobs.side import Live, LiveDisk, path_of, read_live
+from ringtape.jobs.side import Live, LiveDisk, place_of, read_live
 from ringtape.jobs.words import amount, duration, rate
 
 DRAWN_EVERY_S = 0.25
@@ -77,9 +77,9 @@ class _Row(NamedTuple):
 class LiveTable:
     """Call `tick` as often as you like while the run goes on; use it as a context."""
 
-    def __init__(self, jobs: Sequence[Expected], folder: str, console: Console) -> None:
-        """`folder` is where the workers tell; the console is a terminal."""
-        self._jobs, self._folder = jobs, folder
+    def __init__(self, jobs: Sequence[Expected], file: str, console: Console) -> None:
+        """`file` is where the workers tell, as `side.side_file` gives it; the console is a terminal."""
+        self._jobs, self._file = jobs, file
         self._live = LiveDisplay(
             console=console,
             auto_refresh=False,
@@ -112,7 +112,7 @@ class LiveTable:
         seen = {}
         for place, job in enumerate(self._jobs):
             for worker in job.workers:
-                shown = read_live(path_of(self._folder, place, worker))
+                shown = read_live(place_of(self._file, place, worker))
                 if shown is not None:
                     seen[place, worker] = shown
         self._samples.append((now_s, seen))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ringtape.engine.faces import BlockingWorker, Worker
 from ringtape.engine.requests import Kind
 from ringtape.jobs.histogram import Histogram
-from ringtape.jobs.side import Apart, Ended, LiveDisk, Side, SoFar, Usage
+from ringtape.jobs.side import NOWHERE, Apart, Ended, LiveDisk, Place, Side, SoFar, Usage
 from ringtape.jobs.timed import Timed, parts_of
 from ringtape.jobs.turns import Found, Turns
 
@@ -92,11 +92,11 @@ class Measured:
         disks: Sequence[str],
         *,
         log_interval_ms: int = 0,
-        live_path: str = "",
+        place: Place = NOWHERE,
     ) -> None:
         """`worker` is what the program was given; `disks` are the names of its `disks`.
 
-        `live_path` is from `side.path_of`; where its folder is not there nothing is told beside the run.
+        `place` is from `side.place_of`; where its file is not there nothing is told beside the run.
         """
         self._gate = worker._gate
         self._worker, self._disks = worker.index, tuple(disks)
@@ -106,8 +106,8 @@ class Measured:
         self._closed = 0  # the first interval that is open
         self._turns = Turns()
         self._gate.handed_over = self._turns.handed_over
-        self._outside = _Outside.open(live_path, len(self._disks))
-        self._so_far = SoFar(live_path if self._outside is not None else "")
+        self._outside = _Outside.open(place, len(self._disks))
+        self._so_far = SoFar(place if self._outside is not None else NOWHERE)
 
     def add(
         self,
@@ -216,8 +216,8 @@ class _Outside:
         self._due_ns = 0
 
     @classmethod
-    def open(cls, path: str, disks: int) -> _Outside | None:
-        side = Side.open(path, disks) if path else None
+    def open(cls, place: Place, disks: int) -> _Outside | None:
+        side = Side.open(place, disks)
         return None if side is None else cls(side, disks)
 
     def add(

@@ -25,13 +25,13 @@ class Plan:
     Attributes:
         jobs: in the order given.
         log_interval_ms: what is measured is kept by intervals of this length as well; 0 is not.
-        side_folder: where workers tell what is not on the tape; empty for nowhere. In a replay it is not there any
-            more, and that changes nothing.
+        side_file: where workers tell what is not on the tape, as `side.side_file` makes it; empty for nowhere. In a
+            replay it is not there any more, and that changes nothing.
     """
 
     jobs: tuple[Job, ...]
     log_interval_ms: int = 0
-    side_folder: str = ""
+    side_file: str = ""
 
     @property
     def groups(self) -> list[list[int]]:

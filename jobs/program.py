@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-# What the first `io.submit` would load, and a run would measure.
+# What would be loaded late, and a run would measure.
+import numpy.random
+
 import ringtape.engine.volume  # noqa: F401
 from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import Kind
 from ringtape.jobs.job import Job, bounded, region_of
 from ringtape.jobs.measured import Measured
 from ringtape.jobs.plan import Plan, Seat
-from ringtape.jobs.side import path_of
+from ringtape.jobs.side import place_of
 from ringtape.jobs.stream import ROWS_MAX, Stream
 from ringtape.jobs.verify import Verifier
 
@@ -105,7 +107,7 @@ class _Share:
             io,
             self._job.disks,
             log_interval_ms=plan.log_interval_ms,
-            live_path=path_of(plan.side_folder, self._seat.job, io.index),
+            place=place_of(plan.side_file, self._seat.job, io.index),
         )
         if verifier is None:
             io.submit(self._arrays(), depth=self._job.iodepth, on_results=self._take)

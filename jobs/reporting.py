@@ -20,14 +20,14 @@ from ringtape.jobs.live import Expected, LiveTable
 from ringtape.jobs.outcome import JobOutcome, Outcome
 from ringtape.jobs.plan import Plan
 from ringtape.jobs.running import Ran, geometry
-from ringtape.jobs.side import Ended, Usage, path_of, read_end, read_so_far
+from ringtape.jobs.side import Ended, Usage, place_of, read_end, read_so_far
 
 
 class Measuring:
     """Made before the run; `outcome` after it."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    def __init__(self, file: str) -> None:
+        self._file = file
         self._started_at_ns = time.time_ns()
         self._used = Usage.now()
 
@@ -52,7 +52,7 @@ class Measuring:
         """What workers had measured of a run that was interrupted; `tape` is the tape that it left, or empty."""
         jobs = []
         for index, job in enumerate(plan.jobs):
-            told = (read_so_far(path_of(self._folder, index, worker)) for worker in range(plan.workers))
+            told = (read_so_far(place_of(self._file, index, worker)) for worker in range(plan.workers))
             pairs = [pair for pair in told if pair is not None]
             ends = {record.worker: ended for record, ended in pairs}
             if pairs:
@@ -77,7 +77,7 @@ class Measuring:
         records = [one.measured for one in ran.worked(index)]
         ends: dict[int, Ended] = {}
         for record in records:
-            ended = read_end(path_of(self._folder, index, record.worker))
+            ended = read_end(place_of(self._file, index, record.worker))
             if ended is not None:
                 ends[record.worker] = ended
         return JobOutcome(job.name, options_of(job), records, ends)
@@ -121,8 +121,8 @@ def _pair(blocks: tuple[Blocks, Blocks], worded: Callable[[Blocks], str]) -> str
 class LiveRun:
     """The live table of a run that has not begun: call `tick` while it goes on, and leave the context at its end."""
 
-    def __init__(self, plan: Plan, disks: Sequence[ringtape.Disk], folder: str, console: Console) -> None:
-        self._plan, self._disks, self._folder, self._console = plan, disks, folder, console
+    def __init__(self, plan: Plan, disks: Sequence[ringtape.Disk], file: str, console: Console) -> None:
+        self._plan, self._disks, self._file, self._console = plan, disks, file, console
         self._table: LiveTable | None = None
 
     def __enter__(self) -> Self:
@@ -138,7 +138,7 @@ class LiveRun:
         """Draw, if that is due; the first time the run has begun, and so everything was found to be in order."""
         if self._table is None:
             jobs = expected(self._plan, self._disks)
-            self._table = LiveTable(jobs, self._folder, self._console).__enter__()
+            self._table = LiveTable(jobs, self._file, self._console).__enter__()
         self._table.tick(time.monotonic())
 
 

@@ -56,7 +56,7 @@ def run_jobs(
     data: Literal["order", "digest", "full"] = "digest",
     strict: bool = False,
     log_interval_ms: int = 0,
-    side_folder: str = "",
+    side_file: str = "",
     console: ringtape.Console | None = None,
 ) -> Ran:
     """Run jobs on disks, without a tape or recorded.
@@ -72,14 +72,14 @@ def run_jobs(
         strict: let every worker wait for every token.
         seed: of everything that is drawn; chosen if None.
         log_interval_ms: see `Plan`.
-        side_folder: see `Plan`.
+        side_file: see `Plan`.
         console: for those who show runs on a terminal.
 
     Raises:
         JobError: a job cannot be, or a disk does not do for it; nothing on any disk was touched.
         RingtapeError: what `ringtape.run` and `ringtape.record` raise.
     """
-    plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])), log_interval_ms, side_folder)
+    plan = Plan(tuple(with_disks(jobs, [disk.name for disk in disks])), log_interval_ms, side_file)
     if not plan.jobs:
         raise JobError("there is no job")
     names = [job.name for job in plan.jobs]

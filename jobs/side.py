@@ -1,19 +1,21 @@
 """What a worker tells beside the run: live numbers, what it has measured so far, and at its end what no replay gives.
 
-Small files per worker and job, in a folder that the process that started the run has made for it. The worker writes
-them, and never reads them. In a replay the folder is not there, and nothing is written; so nothing here may ever come
-back to the program. Who started the run reads: the live numbers at any time, the rest when the run has ended, what was
-measured so far when it was interrupted.
+In a file without a name, in memory, that the process that started the run has made for it and that is gone with that
+process, however it ends. Workers open it as a descriptor of that process; each has a place in it for each job. The
+worker writes there, and never reads. In a replay the file is not there, and nothing is written; so nothing here may
+ever come back to the program. Who started the run reads: the live numbers at any time, the rest when the run has ended,
+what was measured so far when it was interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import pickle
 import resource
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,26 +26,76 @@ import numpy as np
 from ringtape.jobs.timed import Timed
 
 # Words of 64 bits: how often it was written, two for each time, so that it is odd while it is being written; the clock;
-# whether the job has ended. Then those of each disk.
-_HEAD = 3
-_WRITTEN, _CLOCK, _ENDED = range(_HEAD)
+# whether the job has ended; how many disks. Then those of each disk.
+_HEAD = 4
+_WRITTEN, _CLOCK, _ENDED, _DISKS = range(_HEAD)
 _READS_MAX = 100
 
-# In memory, where that can be: what is measured is a disk.
-_MEMORY = "/dev/shm"
+# A place has more room than there is memory for: only what is written takes any. It has three parts, for what is live,
+# so far, and told at the end.
+_WORKERS_MAX = 1 << 16
+_PLACE_BYTES = 1 << 30
+_PART_BYTES = _PLACE_BYTES // 4
+_LIVE, _SO_FAR, _END = (number * _PART_BYTES for number in range(3))
+# What is told is in one half of its part or the other: a word before them says in which, 1 or 2, and changes when it is
+# there as a whole. It is 0 before anything is told.
+_HALF_BYTES = _PART_BYTES // 2 - mmap.PAGESIZE
+
+# Of the C library's `linux/memfd.h`; Python has no name for it yet.
+_MFD_NOEXEC_SEAL = 0x8
 # What was measured so far is told so often at most, and takes no larger share of a worker's time.
 _SO_FAR_NS_MIN = 1_000_000_000
 _SO_FAR_SHARE = 100
 
 
+class Place(NamedTuple):
+    """Where a worker tells of a job: in a file that `side_file` made, from this byte on."""
+
+    file: str
+    at: int
+
+
+NOWHERE = Place("", 0)
+
+
 @contextlib.contextmanager
-def side_folder() -> Iterator[str]:
-    """A folder of this process's own for what workers tell beside the run; gone afterwards."""
-    where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(
-        prefix="ringtape-side-", dir=where, ignore_cleanup_errors=True
-    ) as folder:
-        yield folder
+def side_file() -> Iterator[str]:
+    """A file for what workers tell beside the run, as they find it; it goes with the context, or with the process."""
+    # A replay, or a worker that outlives the context, may find another file under this number, but none of this name.
+    name = f"ringtape-side-{secrets.token_hex(16)}"
+    try:
+        number = os.memfd_create(name, os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError:  # Linux before 6.3
+        number = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        path = f"/proc/{os.getpid()}/fd/{number}"
+        yield f"{path} {os.readlink(path)}"
+    finally:
+        os.close(number)
+
+
+def place_of(file: str, job: int, worker: int) -> Place:
+    """The place of a job (its place among the jobs of the run) and a worker."""
+    assert worker < _WORKERS_MAX
+    return Place(file, (job * _WORKERS_MAX + worker) * _PLACE_BYTES)
+
+
+@contextlib.contextmanager
+def _opened(file: str) -> Iterator[int]:
+    """Raises OSError where the file is not there."""
+    path, _, name = file.partition(" ")
+    # Of what else may be there nothing is opened.
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if os.readlink(f"/proc/self/fd/{found}") != name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        number = os.open(f"/proc/self/fd/{found}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+    try:
+        yield number
+    finally:
+        os.close(number)
 
 
 class LiveDisk(NamedTuple):
@@ -116,28 +168,24 @@ class Ended:
 
 
 class Side:
-    """The worker's end of the file."""
+    """The worker's end of a place."""
 
-    def __init__(self, path: str, memory: mmap.mmap) -> None:
-        self._path = path
+    def __init__(self, place: Place, memory: mmap.mmap, disks: int) -> None:
+        self._place = place
         self._words = np.frombuffer(memory, np.uint64)
+        self._words[_DISKS] = disks
 
     @classmethod
-    def open(cls, path: str, disks: int) -> Side | None:
-        """Make the file; None where that cannot be, as in a replay."""
+    def open(cls, place: Place, disks: int) -> Side | None:
+        """None where the file is not there, as in a replay, or has no room."""
         size = 8 * (_HEAD + len(LiveDisk._fields) * disks)
         try:
-            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with _opened(place.file) as number:
+                # With its room, so that what is lacking is an error here and not a signal later.
+                os.posix_fallocate(number, place.at + _LIVE, size)
+                return cls(place, mmap.mmap(number, size, offset=place.at + _LIVE), disks)
         except OSError:
             return None
-        try:
-            # With its room, so that a full disk is an error here and not a signal later.
-            os.posix_fallocate(number, 0, size)
-            return cls(path, mmap.mmap(number, size))
-        except OSError:
-            return None
-        finally:
-            os.close(number)
 
     def show(self, clock_ns: int, disks: Sequence[LiveDisk], *, ended: bool) -> None:
         """Put these numbers there."""
@@ -149,82 +197,85 @@ class Side:
 
     def end(self, ended: Ended) -> None:
         """Tell what is told at the end; it is missing where there is no room for it."""
-        with contextlib.suppress(OSError), open(_end_of(self._path), "xb") as file:
-            pickle.dump(ended, file, protocol=5)
+        with contextlib.suppress(OSError):
+            _tell(self._place, _END, lambda: ended)
 
 
 class SoFar:
-    """Tells now and then what was measured so far; `path` is as `path_of` gives it."""
+    """Tells now and then what was measured so far; `place` is as `place_of` gives it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._due_ns = 0
 
     def tell(self, measured: Callable[[], Any], *, ended: bool = False) -> None:
-        """Tell what `measured` gives, which can be pickled, if that is due; nothing where the folder is not there."""
+        """Tell what `measured` gives, which can be pickled, if that is due; nothing where the file is not there."""
         began_ns = time.monotonic_ns()
-        if not self._path or (began_ns < self._due_ns and not ended):
+        if not self._place.file or (began_ns < self._due_ns and not ended):
             return
-        # A new file each time, which nobody else can have put there, so that whoever reads finds a whole one.
-        new = f"{self._path}.new"
         try:
-            with open(new, "xb") as file:
-                pickle.dump(measured(), file, protocol=5)
-            os.replace(new, _so_far_of(self._path))
+            _tell(self._place, _SO_FAR, measured)
         except OSError:
-            self._path = ""
+            self._place = NOWHERE
         now_ns = time.monotonic_ns()
         self._due_ns = now_ns + max(_SO_FAR_NS_MIN, _SO_FAR_SHARE * (now_ns - began_ns))
 
 
-def path_of(folder: str, job: int, worker: int) -> str:
-    """The file of a job (its place among the jobs of the run) and a worker; empty for no folder."""
-    return os.path.join(folder, f"{job}.{worker}") if folder else ""
+def _tell(place: Place, part: int, value: Callable[[], Any]) -> None:
+    """Raises OSError: the file is not there, or has no room."""
+    with _opened(place.file) as number:
+        data = pickle.dumps(value(), protocol=5)
+        if len(data) > _HALF_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        half = 2 if _word(number, place.at + part) == 1 else 1
+        with open(number, "r+b", closefd=False) as file:
+            file.seek(_half_at(place, part, half))
+            file.write(data)
+        os.pwrite(number, half.to_bytes(8, "little"), place.at + part)
 
 
-def read_live(path: str) -> Live | None:
+def _told(place: Place, part: int) -> Any:
+    """What was told last; None where nothing was."""
+    with _opened(place.file) as number:
+        half = _word(number, place.at + part)
+        if not half:
+            return None
+        with open(number, "rb", closefd=False) as file:
+            file.seek(_half_at(place, part, half))
+            return pickle.load(file)
+
+
+def _half_at(place: Place, part: int, half: int) -> int:
+    return place.at + part + mmap.PAGESIZE + (half - 1) * _HALF_BYTES
+
+
+def _word(number: int, at: int) -> int:
+    return int.from_bytes(os.pread(number, 8, at), "little")
+
+
+def read_live(place: Place) -> Live | None:
     """What a worker shows; None before it shows anything, or while it cannot be had whole."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for _ in range(_READS_MAX):
-                first = np.frombuffer(os.pread(file.fileno(), 1 << 20, 0), np.uint64)
-                again = np.frombuffer(os.pread(file.fileno(), 8, 0), np.uint64)
-                written = int(first[_WRITTEN]) if len(first) >= _HEAD else 0
-                if not written:
-                    return None
-                if written % 2 == 0 and again[0] == written:
-                    rows = first[_HEAD:].reshape(-1, len(LiveDisk._fields)).tolist()
-                    return Live(
-                        int(first[_CLOCK]), bool(first[_ENDED]), tuple(LiveDisk(*row) for row in rows)
-                    )
-    except FileNotFoundError:
-        pass
+    with _opened(place.file) as number:
+        at = place.at + _LIVE
+        for _ in range(_READS_MAX):
+            head = np.frombuffer(os.pread(number, 8 * _HEAD, at), np.uint64).tolist()
+            if len(head) < _HEAD or not head[_WRITTEN]:
+                return None
+            size = 8 * len(LiveDisk._fields) * head[_DISKS]
+            rows = np.frombuffer(os.pread(number, size, at + 8 * _HEAD), np.uint64)
+            if head[_WRITTEN] % 2 == 0 and _word(number, at) == head[_WRITTEN]:
+                shown = rows.reshape(-1, len(LiveDisk._fields)).tolist()
+                return Live(head[_CLOCK], bool(head[_ENDED]), tuple(LiveDisk(*row) for row in shown))
     return None
 
 
-def read_so_far(path: str) -> Any:
-    """What a worker told last that it had measured; None where it told nothing. Only for a folder of this process's."""
-    try:
-        with open(_so_far_of(path), "rb") as file:
-            return pickle.load(file)
-    except FileNotFoundError:
-        return None
+def read_so_far(place: Place) -> Any:
+    """What a worker told last that it had measured; None where it told nothing. Only for a file of this process's."""
+    return _told(place, _SO_FAR)
 
 
-def read_end(path: str) -> Ended | None:
-    """What a worker told at the end; None where it told nothing. Only for a folder that this process has made."""
-    try:
-        with open(_end_of(path), "rb") as file:
-            ended = pickle.load(file)
-    except (FileNotFoundError, EOFError, pickle.UnpicklingError):
-        return None
-    assert isinstance(ended, Ended)
+def read_end(place: Place) -> Ended | None:
+    """What a worker told at the end; None where it told nothing. Only for a file of this process's."""
+    ended = _told(place, _END)
+    assert ended is None or isinstance(ended, Ended)
     return ended
-
-
-def _so_far_of(path: str) -> str:
-    return f"{path}.so-far"
-
-
-def _end_of(path: str) -> str:
-    return f"{path}.end"

@@ -1,7 +1,7 @@
 """The file that a tool writes.
 
-Responsible for that it is there whole or not at all, and that nothing is lost for it: what it takes the place of is
-something that the same tool made. It never writes to a file that somebody may be reading.
+Responsible for that it is there whole or not at all, whatever ends the process, and that nothing is lost for it: what
+it takes the place of is something that the same tool made. It never writes to a file that somebody may be reading.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ringtape.nameless import Nameless
 from ringtape.settings import StrPath, UsageError
 
 
@@ -32,15 +32,11 @@ def new_file(output_path: StrPath, *, begins_with: bytes, what: str) -> Iterator
             return
         # A link stays a link: what it leads to is replaced.
         target = os.path.realpath(path)
-        number, made = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".ringtape-")
-        try:
-            with open(number, "wb") as file:
-                os.fchmod(number, 0o666 & ~_umask())
+        with Nameless(os.path.dirname(target)) as made:
+            with open(made.fd, "wb", closefd=False) as file:
+                os.fchmod(made.fd, 0o666 & ~_umask())
                 yield file
-            os.replace(made, target)
-        except BaseException:
-            os.unlink(made)
-            raise
+            made.name(target, replace=True)
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise

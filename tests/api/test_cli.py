@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ringtape import __version__
 from tests.api.command_line import (
     SCRIPT,
     TIMEOUT_S,
@@ -393,7 +394,7 @@ def test_no_more_is_loaded_than_the_command_needs(folder: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     version = subprocess.run([sys.executable, "-m", "ringtape", "--version"], capture_output=True, text=True)
-    assert re.fullmatch(r"ringtape \d+\.\d+\.\d+\n", version.stdout)
+    assert version.stdout == f"ringtape {__version__}\n"
 
 
 def test_a_progress_line_where_standard_error_is_a_terminal(folder: Path) -> None:

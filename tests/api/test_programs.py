@@ -33,6 +33,14 @@ def other(io):
     return len(io.disk("a").read(0, 4096))
 
 
+def submits(io):
+    return io.submit([])
+
+
+def raises(io):
+    raise ValueError("as asked")
+
+
 def starts(io):
     return ringtape.run(other)
 
@@ -56,8 +64,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_beside_the_program_are_not_python_s_own(folder: Path) -> None:
-    """A file for every module of Python, and of what ringtape needs: none is imported in place of the module."""
+@pytest.fixture
+def in_the_way(folder: Path) -> Path:
+    """With a file for every module of Python, and of what ringtape needs, that must not be imported in its place."""
     for name in {
         *sys.stdlib_module_names,
         "google",
@@ -69,10 +78,33 @@ def test_files_beside_the_program_are_not_python_s_own(folder: Path) -> None:
         "zstandard",
     }:
         (folder / f"{name}.py").write_text(f"raise RuntimeError('this is not {name}')\n")
-    for command in (("record", "prog.py", "-d", DISK), ("replay", "run.tape")):
-        done = ringtape(*command, cwd=folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("program", "returned"), [("prog.py", "b'x'"), ("prog.py:submits", "0"), ("prog.py:raises", None)]
+)
+def test_files_beside_the_program_are_not_python_s_own(
+    program: str, returned: str | None, in_the_way: Path
+) -> None:
+    for words in (("record", program, "-d", DISK), ("replay", "run.tape"), ("check", program, "-d", DISK)):
+        done = ringtape(*words, cwd=in_the_way)
+        if returned is None:
+            assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "ValueError: as asked")
+            continue
         assert (done.returncode, done.stderr) == (0, "")
-        assert re.search(r"^  returned +b'x'$", done.stdout, re.MULTILINE), done.stdout
+        if words[0] != "check":
+            assert re.search(rf"^  returned +{returned}$", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_files_beside_a_tape_of_jobs_are_not_either(in_the_way: Path) -> None:
+    """Its program is ringtape's own, and needs more than a worker has when it starts."""
+    for words in (
+        ("bench", "--rw", "randrw", "--number-ios", "9", "-d", DISK, "-o", "run.tape"),
+        ("replay", "run.tape"),
+    ):
+        done = ringtape(*words, cwd=in_the_way)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_program_s_own_modules_are_found(folder: Path) -> None:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pytest
 from rich.console import Console
 
 from ringtape.jobs import live
 from ringtape.jobs.live import Expected, LiveTable
-from ringtape.jobs.side import LiveDisk, Side, path_of, read_live
+from ringtape.jobs.side import LiveDisk, Side, place_of, read_live, side_file
 
 
-def side_of(folder: Path, job: int, worker: int, disks: int = 1) -> Side:
-    side = Side.open(path_of(str(folder), job, worker), disks)
+@pytest.fixture
+def file() -> Iterator[str]:
+    with side_file() as file:
+        yield file
+
+
+def side_of(file: str, job: int, worker: int, disks: int = 1) -> Side:
+    side = Side.open(place_of(file, job, worker), disks)
     assert side is not None
     return side
 
 
-def shown(folder: Path, jobs: Sequence[Expected], ticks: Sequence[float] = (0.0,)) -> str:
+def shown(file: str, jobs: Sequence[Expected], ticks: Sequence[float] = (0.0,)) -> str:
     """What stands there after these ticks, as a terminal gets it."""
     console = Console(record=True, force_terminal=True, width=120, height=50, file=io.StringIO())
-    with LiveTable(jobs, str(folder), console) as table:
+    with LiveTable(jobs, file, console) as table:
         for now_s in ticks:
             table.tick(now_s)
         table._live.console.print(table._drawn())
@@ -37,11 +42,11 @@ def row(text: str, *begins: str) -> list[str]:
     return last[len(begins) :]
 
 
-def test_rates_are_those_between_two_looks(tmp_path: Path) -> None:
+def test_rates_are_those_between_two_looks(file: str) -> None:
     job = Expected("one", ["a", "b"], [3], runtime_s=10)
-    side = side_of(tmp_path, 0, 3, disks=2)
+    side = side_of(file, 0, 3, disks=2)
     console = Console(force_terminal=True, width=120, file=io.StringIO())
-    with LiveTable([job], str(tmp_path), console) as table:
+    with LiveTable([job], file, console) as table:
         side.show(1_000_000_000, [LiveDisk(700, 700 * 4096, 0, 0), LiveDisk(0, 0, 0, 0)], ended=False)
         table.tick(100.0)
         numbers = [LiveDisk(2700, 2700 * 4096, 0, 80_000), LiveDisk(500, 500 * 8192, 3, 2_000_000)]
@@ -56,18 +61,16 @@ def test_rates_are_those_between_two_looks(tmp_path: Path) -> None:
     assert "time left: 8 s" in text  # 8.5 s, to the even one
 
 
-def test_it_is_drawn_no_more_often_than_need_be(tmp_path: Path) -> None:
-    side_of(tmp_path, 0, 0).show(1, [LiveDisk(1, 1, 0, 1)], ended=False)
-    file = io.StringIO()
-    with LiveTable(
-        [Expected("one", ["a"], [0])], str(tmp_path), Console(force_terminal=True, file=file)
-    ) as table:
+def test_it_is_drawn_no_more_often_than_need_be(file: str) -> None:
+    side_of(file, 0, 0).show(1, [LiveDisk(1, 1, 0, 1)], ended=False)
+    drawn = io.StringIO()
+    with LiveTable([Expected("one", ["a"], [0])], file, Console(force_terminal=True, file=drawn)) as table:
         table.tick(0)
-        size = len(file.getvalue())
+        size = len(drawn.getvalue())
         table.tick(live.DRAWN_EVERY_S * 0.9)
-        assert len(file.getvalue()) == size
+        assert len(drawn.getvalue()) == size
         table.tick(live.DRAWN_EVERY_S)
-        assert len(file.getvalue()) > size
+        assert len(drawn.getvalue()) > size
 
 
 @pytest.mark.parametrize(
@@ -81,41 +84,39 @@ def test_it_is_drawn_no_more_often_than_need_be(tmp_path: Path) -> None:
         (Expected("j", ["a"], [0, 1], runtime_s=60), "60 s"),
     ],
 )
-def test_time_left(tmp_path: Path, job: Expected, left: str) -> None:
+def test_time_left(file: str, job: Expected, left: str) -> None:
     """After ten seconds, 100 requests and 400 KiB; whichever end comes first, and the last of the workers."""
-    side_of(tmp_path, 0, 0).show(10_000_000_000, [LiveDisk(100, 100 * 4096, 0, 0)], ended=False)
-    assert f"time left: {left}" in shown(tmp_path, [job])
+    side_of(file, 0, 0).show(10_000_000_000, [LiveDisk(100, 100 * 4096, 0, 0)], ended=False)
+    assert f"time left: {left}" in shown(file, [job])
 
 
-def test_what_has_ended_has_no_rate(tmp_path: Path) -> None:
-    side_of(tmp_path, 0, 0).show(10_000_000_000, [LiveDisk(100, 409600, 0, 5)], ended=True)
-    text = shown(
-        tmp_path, [Expected("j", ["a"], [0], runtime_s=60), Expected("later", ["a"], [0], runtime_s=60)]
-    )
+def test_what_has_ended_has_no_rate(file: str) -> None:
+    side_of(file, 0, 0).show(10_000_000_000, [LiveDisk(100, 409600, 0, 5)], ended=True)
+    text = shown(file, [Expected("j", ["a"], [0], runtime_s=60), Expected("later", ["a"], [0], runtime_s=60)])
     assert row(text, "j", "a", "0") == ["–", "–", "–", "100", "0"]
     assert "time left: 0 s" in text
     assert "later" not in text
 
 
-def test_many_workers_are_added_up(tmp_path: Path) -> None:
+def test_many_workers_are_added_up(file: str) -> None:
     workers = range(live.ROWS_MAX + 1)
     for worker in workers:
-        side_of(tmp_path, 0, worker).show(1_000_000_000, [LiveDisk(10, 40960, 0, worker)], ended=False)
-    text = shown(tmp_path, [Expected("j", ["a"], list(workers))])
+        side_of(file, 0, worker).show(1_000_000_000, [LiveDisk(10, 40960, 0, worker)], ended=False)
+    text = shown(file, [Expected("j", ["a"], list(workers))])
     assert row(text, "j", "a", "all", str(len(workers)))[-2:] == [f"{10 * len(workers)}", "0"]
 
 
-def test_nothing_is_shown_before_a_worker_tells(tmp_path: Path) -> None:
-    assert read_live(path_of(str(tmp_path), 0, 0)) is None
-    side_of(tmp_path, 0, 0)
-    assert read_live(path_of(str(tmp_path), 0, 0)) is None
-    assert "not known" in shown(tmp_path, [Expected("j", ["a"], [0])])
+def test_nothing_is_shown_before_a_worker_tells(file: str) -> None:
+    assert read_live(place_of(file, 0, 0)) is None
+    side_of(file, 0, 0)
+    assert read_live(place_of(file, 0, 0)) is None
+    assert "not known" in shown(file, [Expected("j", ["a"], [0])])
 
 
-def test_a_worker_that_is_writing_is_not_read(tmp_path: Path) -> None:
+def test_a_worker_that_is_writing_is_not_read(file: str) -> None:
     """Numbers that are half old and half new are never shown."""
-    side = side_of(tmp_path, 0, 0)
+    side = side_of(file, 0, 0)
     side.show(5, [LiveDisk(1, 2, 3, 4)], ended=False)
-    assert read_live(path_of(str(tmp_path), 0, 0)) == (5, False, ((1, 2, 3, 4),))
+    assert read_live(place_of(file, 0, 0)) == (5, False, ((1, 2, 3, 4),))
     side._words[0] += 1
-    assert read_live(path_of(str(tmp_path), 0, 0)) is None
+    assert read_live(place_of(file, 0, 0)) is None

@@ -33,25 +33,30 @@ def disks_in(folder: Path, mode: str) -> list[Disk]:
     return own + both + ([Disk("d", folder / "d.img", size="1M", fresh=True, workers=[1])] if shared else [])
 
 
+Told = list[tuple[side.Live | None, side.Ended | None]]
+
+
 @pytest.fixture(scope="module", params=["plain", "strict", "leased", "one by one"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
-    """A run, the folder beside it, and its mode."""
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Told, str]:
+    """A run, what its workers told beside it, and its mode."""
     folder = tmp_path_factory.mktemp(request.param)
-    beside = folder / "beside"
-    beside.mkdir()
-    arguments: dict[str, Any] = {
-        "disks": disks_in(folder, request.param),
-        "workers": WORKERS,
-        "arguments": Work(6, 300, str(beside), log_interval_ms=1),
-    }
-    if request.param == "plain":
-        return ringtape.run(measuring.measured, **arguments), beside, request.param
-    strict = request.param == "strict"
-    result = ringtape.record(measuring.measured, tape=folder / "run.tape", strict=strict, **arguments)
-    return result, beside, request.param
+    with side.side_file() as file:
+        arguments: dict[str, Any] = {
+            "disks": disks_in(folder, request.param),
+            "workers": WORKERS,
+            "arguments": Work(6, 300, file, log_interval_ms=1),
+        }
+        if request.param == "plain":
+            result = ringtape.run(measuring.measured, **arguments)
+        else:
+            strict = request.param == "strict"
+            result = ringtape.record(measuring.measured, tape=folder / "run.tape", strict=strict, **arguments)
+        places = [side.place_of(file, 0, worker) for worker in range(WORKERS)]
+        told = [(side.read_live(place), side.read_end(place)) for place in places]
+    return result, told, request.param
 
 
-def test_the_record_is_what_the_results_say(run: tuple[Any, Path, str]) -> None:
+def test_the_record_is_what_the_results_say(run: tuple[Any, Told, str]) -> None:
     result, _, _ = run
     result.raise_for_failures()
     for worker, (record, came) in enumerate(result.returns):
@@ -76,11 +81,11 @@ def test_the_record_is_what_the_results_say(run: tuple[Any, Path, str]) -> None:
             assert numbers[-1] <= record.elapsed_ns // 1_000_000
 
 
-def test_submission_and_completion_add_up_to_latency(run: tuple[Any, Path, str]) -> None:
+def test_submission_and_completion_add_up_to_latency(run: tuple[Any, Told, str]) -> None:
     """For every request, on disks whose requests go by columns and on the one where each asks to be admitted."""
-    result, beside, _ = run
+    result, told, _ = run
     for record, _ in result.returns:
-        ended = side.read_end(side.path_of(str(beside), 0, record.worker))
+        _, ended = told[record.worker]
         assert ended is not None
         assert set(ended.apart) == set(record.tallies)
         for key, apart in ended.apart.items():
@@ -92,10 +97,10 @@ def test_submission_and_completion_add_up_to_latency(run: tuple[Any, Path, str])
         assert ended.usage.user_s > 0
 
 
-def test_live_numbers_end_at_those_of_the_record(run: tuple[Any, Path, str]) -> None:
-    result, beside, _ = run
+def test_live_numbers_end_at_those_of_the_record(run: tuple[Any, Told, str]) -> None:
+    result, told, _ = run
     for record, _ in result.returns:
-        live = side.read_live(side.path_of(str(beside), 0, record.worker))
+        live, _ = told[record.worker]
         assert live is not None
         assert live.ended
         assert live.clock_ns == record.elapsed_ns
@@ -105,21 +110,17 @@ def test_live_numbers_end_at_those_of_the_record(run: tuple[Any, Path, str]) -> 
             assert shown.bytes == sum(tally.bytes for tally in tallies)
 
 
-def test_a_replay_measures_the_same_and_tells_nothing_beside_it(run: tuple[Any, Path, str]) -> None:
-    result, beside, mode = run
+def test_a_replay_measures_the_same_where_nobody_is_told(run: tuple[Any, Told, str]) -> None:
+    result, _, mode = run
     if mode == "plain":
         pytest.skip("a plain run has no tape")
-    for file in beside.iterdir():
-        file.unlink()
-    beside.rmdir()
     again = ringtape.replay(result.tape)
     assert again.digest == result.digest
     for (one, _), (other, _) in zip(result.returns, again.returns, strict=True):
         assert (one.tallies, one.elapsed_ns) == (other.tallies, other.elapsed_ns)
-    assert not beside.exists()
 
 
-def test_a_request_counts_when_it_was_released(run: tuple[Any, Path, str]) -> None:
+def test_a_request_counts_when_it_was_released(run: tuple[Any, Told, str]) -> None:
     """To the interval, by the tape; where it came to the program with its array does not count."""
     result, _, mode = run
     if mode == "plain":

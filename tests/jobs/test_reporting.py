@@ -1,4 +1,4 @@
-"""What is put around a run of jobs: the folder beside it, its jobs in fio's words, and when they will end."""
+"""What is put around a run of jobs: its jobs in fio's words, and when they will end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ from ringtape.jobs.options import job_of
 from ringtape.jobs.plan import Plan
 from ringtape.jobs.reporting import Measuring, expected, options_of
 from ringtape.jobs.running import run_jobs
-from ringtape.jobs.side import side_folder
-
-
-def test_the_folder_is_gone_afterwards_whatever_happens() -> None:
-    with side_folder() as folder:
-        (Path(folder) / "0.0").write_bytes(b"1")
-    assert not Path(folder).exists()
-    with pytest.raises(KeyboardInterrupt), side_folder() as folder:
-        raise KeyboardInterrupt
-    assert not Path(folder).exists()
+from ringtape.jobs.side import side_file
 
 
 @pytest.mark.parametrize(
@@ -68,9 +59,9 @@ def test_the_outcome_of_several_jobs(tmp_path: Path) -> None:
         job_of("writes", {"rw": "write", "number_ios": 100, "workers": 2}),
         job_of("reads", {"rw": "randread", "number_ios": 300, "stonewall": True}),
     ]
-    with side_folder() as folder:
-        measuring = Measuring(folder)
-        ran = run_jobs(jobs, disks, seed=1, side_folder=folder)
+    with side_file() as file:
+        measuring = Measuring(file)
+        ran = run_jobs(jobs, disks, seed=1, side_file=file)
         outcome = measuring.outcome(ran)
     counts = {
         job.name: {kind.name: one.requests for kind, one in job.by_kind().items()} for job in outcome.jobs

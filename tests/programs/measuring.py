@@ -11,7 +11,7 @@ from ringtape.engine.faces import BlockingWorker
 from ringtape.engine.requests import Kind
 from ringtape.engine.rows import REQUEST
 from ringtape.jobs.measured import Measured, Record
-from ringtape.jobs.side import path_of
+from ringtape.jobs.side import place_of
 
 BLOCK = 4096
 
@@ -22,7 +22,7 @@ class Work:
 
     arrays: int
     rows: int
-    folder: str = ""
+    file: str = ""
     log_interval_ms: int = 0
 
 
@@ -50,7 +50,7 @@ def measured(io: BlockingWorker) -> tuple[Record, list[Any]]:
         io,
         [disk.name for disk in io.disks],
         log_interval_ms=work.log_interval_ms,
-        live_path=path_of(work.folder, 0, io.index),
+        place=place_of(work.file, 0, io.index),
     )
     came: list[Any] = []
 
