@@ -13,7 +13,7 @@ import pytest
 
 import ringtape as api
 from ringtape import console
-from tests.api.command_line import check_one_line, record, ringtape
+from tests.api.command_line import SCRIPT, check_one_line, finished, record, ringtape
 
 DISK = "a=a.img,size=1M,fresh"
 PROGRAM = """
@@ -70,7 +70,7 @@ def test_files_beside_the_program_are_not_python_s_own(folder: Path) -> None:
     }:
         (folder / f"{name}.py").write_text(f"raise RuntimeError('this is not {name}')\n")
     for command in (("record", "prog.py", "-d", DISK), ("replay", "run.tape")):
-        done = ringtape(*command, cwd=folder)
+        done = finished([SCRIPT, *command], folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert re.search(r"^  returned +b'x'$", done.stdout, re.MULTILINE), done.stdout
 
