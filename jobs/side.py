@@ -13,7 +13,6 @@ import mmap
 import os
 import pickle
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,8 @@ _SO_FAR_SHARE = 100
 @contextlib.contextmanager
 def side_folder() -> Iterator[str]:
     """A folder of this process's own for what workers tell beside the run; gone afterwards."""
+    import tempfile  # Not for the workers, which have no use for it: it would take them as long as half of asyncio.
+
     where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(
         prefix="ringtape-side-", dir=where, ignore_cleanup_errors=True

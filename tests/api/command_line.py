@@ -103,9 +103,9 @@ def make_programs(folder: Path) -> None:
 def ringtape(
     *words: str, cwd: Path, launcher: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the script to its end; in a fork, unless it needs a start of its own."""
-    if not (launcher or environment):
-        return forker().run(words, cwd, plain_environment(), TIMEOUT_S)
+    """Run the script to its end; in a fork, unless it needs a start of its own, which Python's variables are for."""
+    if not launcher and not any(name.startswith("PYTHON") for name in environment):
+        return forker().run(words, cwd, {**plain_environment(), **environment}, TIMEOUT_S)
     return finished([*launcher, SCRIPT, *words], cwd, **environment)
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.api.command_line import SCRIPT, finished, make_programs, record, ring
 from tests.jobs.test_compare import fio_report
 from tests.traces.encoders import TEXTS, WRITE, Row, write
 
+ROOT = Path(__file__).parents[2]
 DISK = ("--disk", "a=a.img,size=1M,fresh")
 TRACE = [Row(number * 1000, WRITE, "a", number * 4096, 4096) for number in range(8)]
 
@@ -161,3 +163,13 @@ def test_a_command_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         forking.forker().run(words, tmp_path, forking.plain_environment(), timeout_s=0.5)
     assert ringtape("--version", cwd=tmp_path).stdout.startswith("ringtape ")
+
+
+def test_what_a_start_imports_is_compiled(tmp_path: Path) -> None:
+    """Else every process that a test starts would compile it again: none of them keeps what it compiles."""
+    modules = "ringtape.__main__, ringtape.cli, ringtape.runs, ringtape.engine.worker, tests.programs.planned"
+    done = finished([sys.executable, "-v", "-c", f"import {modules}"], ROOT)
+    assert done.returncode == 0, done.stderr
+    loaded = re.findall(rf"^# code object from '?({re.escape(str(ROOT))}/[^'\n]*)", done.stderr, re.MULTILINE)
+    assert len(loaded) > 50
+    assert [path for path in loaded if not path.endswith(".pyc") and ".venv" not in path] == []
