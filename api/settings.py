@@ -9,7 +9,6 @@ import platform
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
 from ringtape import disks as disk_setup
@@ -113,6 +112,8 @@ class Setting:
 
     def header(self, level: int, arguments_text: str) -> tape_pb2.Header:
         """What the tape begins with."""
+        from importlib.metadata import version  # Slow to load, and only a recording needs it.
+
         return tape_pb2.Header(
             ringtape_version=version("ringtape"),
             python_version=platform.python_version(),
