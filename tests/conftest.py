@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import forking
+
 _ROOT = Path(__file__).parents[1]
 
 settings.register_profile("normal", deadline=None, print_blob=True)
@@ -29,3 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # one of xdist's workers: who started it has done so
         for folder in (*(init.parent for init in _ROOT.glob("*/__init__.py")), _ROOT / "tests/programs"):
             compileall.compile_dir(folder, quiet=2)
+
+
+def pytest_unconfigure() -> None:
+    forking.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 import subprocess
 import sys
@@ -13,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import ringtape as api
+from tests.forking import SCRIPT, forker, plain_environment
 
-SCRIPT = str(Path(sys.executable).with_name("ringtape"))
 TIMEOUT_S = 60
 
 # For `file.py:function`: what the tests ask a program to do.
@@ -104,7 +103,9 @@ def make_programs(folder: Path) -> None:
 def ringtape(
     *words: str, cwd: Path, launcher: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the script to its end."""
+    """Run the script to its end; in a fork, unless it needs a start of its own, which Python's variables are for."""
+    if not launcher and not any(name.startswith("PYTHON") for name in environment):
+        return forker().run(words, cwd, {**plain_environment(), **environment}, TIMEOUT_S)
     return finished([*launcher, SCRIPT, *words], cwd, **environment)
 
 
@@ -162,14 +163,6 @@ def started(*words: str, cwd: Path, stderr: int = subprocess.PIPE) -> Iterator[s
             yield process
         finally:
             process.kill()
-
-
-def plain_environment() -> dict[str, str]:
-    # What makes rich draw differently, for help and the progress line.
-    drawing = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERM"}
-    # And what hides whether output that is kept back is taken care of.
-    unwanted = drawing | {"PYTHONUNBUFFERED"}
-    return {name: value for name, value in os.environ.items() if name not in unwanted} | {"TERM": "xterm"}
 
 
 def check_one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> str:

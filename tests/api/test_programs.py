@@ -13,7 +13,7 @@ import pytest
 
 import ringtape as api
 from ringtape import console
-from tests.api.command_line import check_one_line, record, ringtape
+from tests.api.command_line import SCRIPT, check_one_line, finished, record, ringtape
 
 DISK = "a=a.img,size=1M,fresh"
 PROGRAM = """
@@ -88,7 +88,7 @@ def test_files_beside_the_program_are_not_python_s_own(
     program: str, returned: str | None, in_the_way: Path
 ) -> None:
     for words in (("record", program, "-d", DISK), ("replay", "run.tape"), ("check", program, "-d", DISK)):
-        done = ringtape(*words, cwd=in_the_way)
+        done = finished([SCRIPT, *words], in_the_way)
         if returned is None:
             assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "ValueError: as asked")
             continue
@@ -103,7 +103,7 @@ def test_files_beside_a_tape_of_jobs_are_not_either(in_the_way: Path) -> None:
         ("bench", "--rw", "randrw", "--number-ios", "9", "-d", DISK, "-o", "run.tape"),
         ("replay", "run.tape"),
     ):
-        done = ringtape(*words, cwd=in_the_way)
+        done = finished([SCRIPT, *words], in_the_way)
         assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -14,18 +14,11 @@ from pathlib import Path
 import pytest
 
 import ringtape
-from ringtape import BlockingWorker, Disk, DiskError, Divergence
+from ringtape import Disk, DiskError, Divergence
 from ringtape.engine import contents, marks
+from tests.programs.changing import changes_its_mind
 
 BLOCK = 4096
-
-
-def changes_its_mind(io: BlockingWorker) -> None:
-    """Writes somewhere else if there is a file that says so."""
-    disk = io.disk("a")
-    disk.write(0, b"1" * BLOCK)
-    disk.write(2 * BLOCK if os.path.exists(f"{io.arguments}/changed") else BLOCK, b"2" * BLOCK)
-    disk.write(0, b"3" * BLOCK)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ import typer.main
 import ringtape
 from ringtape import cli
 from ringtape.console import Exit
+from tests.api import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -346,18 +347,21 @@ def test_the_reference_has_every_key_of_the_json(tmp_path: Path) -> None:
     )
     disks = [ringtape.Disk("a", tmp_path / "a.img", size="1M")]
     ringtape.record(str(tmp_path / "all.py"), disks=disks, workers=2, tape=tmp_path / "all.tape")
-    outputs = run_session(
-        [
-            "ringtape tape info all.tape --json",
-            "ringtape tape dump all.tape --json",
-            "ringtape tape dump all.tape --json --requests",
-            "ringtape tape stats all.tape --json",
-            "ringtape tape diff all.tape all.tape --json",
-            "ringtape tape cut all.tape --to 1 -o cut.tape > /dev/null; ringtape tape diff all.tape cut.tape --json",
-            "echo x >> cut.tape; ringtape tape repair cut.tape -o good.tape --json",
-        ],
-        tmp_path,
-    )
+    command_line.ringtape("tape", "cut", "all.tape", "--to", "1", "-o", "cut.tape", cwd=tmp_path)
+    (tmp_path / "torn.tape").write_bytes((tmp_path / "cut.tape").read_bytes() + b"x")
+    outputs = [
+        command_line.ringtape("tape", *words.split(), "--json", cwd=tmp_path).stdout
+        for words in (
+            "info all.tape",
+            "dump all.tape",
+            "dump all.tape --requests",
+            "stats all.tape",
+            "diff all.tape all.tape",
+            "diff all.tape cut.tape",
+            "repair torn.tape -o good.tape",
+        )
+    ]
+    assert all(outputs)
     rows = [json.loads(line) for output in outputs for line in output.splitlines()]
     assert {row.get("row") for row in rows} > {"request", "completion", "token", "log", "captured", "outcome"}
     assert set().union(*map(keys_of, rows)) - {"a"} <= reference_names()

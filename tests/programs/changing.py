@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import ringtape
 
@@ -57,3 +58,11 @@ def overwrites(io: ringtape.BlockingWorker) -> None:
     """All of the disk in one request."""
     (disk,) = io.disks
     disk.write(0, b"\xee" * disk.size)
+
+
+def changes_its_mind(io: ringtape.BlockingWorker) -> None:
+    """Writes somewhere else if there is a file that says so."""
+    disk = io.disk("a")
+    disk.write(0, b"1" * BLOCK)
+    disk.write(2 * BLOCK if os.path.exists(f"{io.arguments}/changed") else BLOCK, b"2" * BLOCK)
+    disk.write(0, b"3" * BLOCK)

@@ -25,6 +25,7 @@ from ringtape import cli
 from ringtape.coordinator.tape import TapeDamagedAt, TapeReader, TapeWriter, frames, index, tables, verify
 from ringtape.coordinator.tape.queues import take_by_place
 from ringtape.proto import messages_pb2, tape_pb2
+from tests.api.command_line import ringtape
 from tests.coordinator.tape.making import give, make_header, make_run
 from tests.coordinator.tape.test_damage import (
     SEEDS,
@@ -296,10 +297,9 @@ def test_no_tool_opens_a_pickle(tmp_path: Path) -> None:
         output = ["--output", str(tmp_path / f"{name}.out")] if ["--output", "-o"] in options else []
         json = ["--json"] if ["--json"] in options else []
         for extra in ([], json):
-            line = [sys.executable, "-m", "ringtape", "tape", name, *arguments, *output, *extra]
-            done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+            done = ringtape("tape", name, *arguments, *output, *extra, cwd=tmp_path)
             ran += done.returncode == 0
-            assert not mark.exists(), line
+            assert not mark.exists(), done.args
     assert ran >= 2
     pickle.loads(evil)
     assert mark.exists(), "the pickle would have left a mark"
