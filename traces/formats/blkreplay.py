@@ -66,6 +66,6 @@ class Blkreplay(TextFormat):
         some = lines.select(there)
         if len(some):
             durations = some.decimal_ns(_DURATION, "duration", 10**9)
-            some.fail(durations > _DURATION_MAX_NS, "is too large for a duration", _DURATION)
+            some.fail(durations > _DURATION_MAX_NS, "is too large to be the duration", _DURATION)
             found[there] = np.minimum(durations, _DURATION_MAX_NS)
         return found
