@@ -46,7 +46,7 @@ _FLAGS = {"1": True, "true": True, "": True, "0": False, "false": False}
 # Whether writes are on stable storage when they complete.
 _SYNC = {"none": False, "0": False, "dsync": True, "sync": True, "1": True}
 # What the text of a value is taken over as it is.
-_SAME = ("rw", "rwmixread", "iodepth", "workers", "number_ios", "rate_iops", "fsync")
+_SAME = ("rw", "rwmixread", "iodepth", "workers", "number_ios", "rate_iops", "fsync", "fdatasync")
 _SIZES = ("size", "io_size", "offset")
 _OTHERS = (
     *("filename", "directory", "bs", "bsrange", "bssplit", "rwmixwrite", "runtime", "time_based", "loops"),

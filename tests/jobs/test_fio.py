@@ -103,6 +103,7 @@ stonewall
         (["rw=write", "verify=crc32c"], {"verify": True}),
         (["rw=write", "verify=0"], {"verify": False}),
         (["rw=write", "fsync=3"], {"fsync": 3}),
+        (["rw=write", "fdatasync=3"], {"fsync": 0, "fdatasync": 3}),
         (["rw=read", "iodepth=4", "ioengine=io_uring"], {"iodepth": 4}),
     ],
 )
@@ -164,6 +165,7 @@ def test_files_may_be_used_through_the_page_cache(tmp_path: Path) -> None:
         (["ioengine=sync", "iodepth=8"], ["line 5: iodepth 8", "sync"]),
         (["direct=0"], ["line 4: direct=0 without filename", ",buffered"]),
         (["buffered=1"], ["line 4: buffered=1 without filename"]),
+        (["rw=write", "fsync=3", "fdatasync=3"], ["fsync and fdatasync do not go together"]),
         (["sync=2"], ["line 4: sync '2' is none of none, 0, dsync"]),
         (["loops=0"], ["line 4: loops '0'"]),
         (["loops=2"], ["line 4: loops=2 without a size"]),

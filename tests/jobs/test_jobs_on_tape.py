@@ -90,14 +90,17 @@ def test_depth_is_reached_and_not_passed(tmp_path: Path) -> None:
         assert deepest == depth
 
 
-def test_an_fsync_after_every_so_many_writes_of_a_disk(tmp_path: Path) -> None:
-    own = {"rw": "randrw", "fsync": 3, "number_ios": 301, "iodepth": 4}
+@pytest.mark.parametrize(("option", "flags"), [("fsync", ()), ("fdatasync", ("data-only",))])
+def test_an_fsync_after_every_so_many_writes_of_a_disk(
+    option: str, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = {"rw": "randrw", option: 3, "number_ios": 301, "iodepth": 4}
     made = recorded(tmp_path, job_of("j", own), names=("a", "b"))
     for disk in ("a", "b"):
         since = fsyncs = 0
         for one in (one for one in made if one.disk == disk):
             if one.kind == "fsync":
-                assert since == 3
+                assert (since, one.flags) == (3, flags)
                 since, fsyncs = 0, fsyncs + 1
             since += one.kind == "write"
             assert since <= 3

@@ -53,7 +53,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(format: str, tmp_path: P
         path = write(tmp_path / "trace", packed)
         assert read(path) == rows
         assert read(path, format) == rows
-    with pytest.raises(ringtape.TraceError, match="trace is empty$"):
+    with pytest.raises(ringtape.TraceError, match=r"trace is empty$"):
         read(write(tmp_path / "trace", text[:3]))
 
 
