@@ -66,6 +66,11 @@ class Stream:
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
 
+    @property
+    def all_due_made(self) -> bool:
+        """Are all made that a rate has for the runtime, and could there be more in more time?"""
+        return self._due_left == 0 and self._bytes_left != 0 and self._made != self._job.number_ios
+
     def _make(self, count: int) -> Requests:
         """At most so many more, fsyncs apart; none at the end."""
         count = self._allowed(count)
@@ -93,9 +98,17 @@ class Stream:
             return 0
         if job.number_ios is not None:
             count = min(count, job.number_ios - self._made)
-        if job.rate_iops is not None and job.runtime_s is not None:
-            count = min(count, max(int(np.ceil(job.runtime_s * job.rate_iops)), 1) - self._made)
+        if self._due_left is not None:
+            count = min(count, self._due_left)
         return max(count, 0)
+
+    @property
+    def _due_left(self) -> int | None:
+        """How many more a rate has for the runtime; None without either."""
+        job = self._job
+        if job.rate_iops is None or job.runtime_s is None:
+            return None
+        return max(int(np.ceil(job.runtime_s * job.rate_iops)), 1) - self._made
 
     def _kinds(self, count: int) -> NDArray[np.uint8]:
         kinds = self._job.kinds
