@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -230,7 +230,7 @@ def _over_time(moments: Mapping[int, Moment]) -> dict[str, list[int]]:
 
 
 def read(path: str) -> dict[str, Any]:
-    """A report of fio's or ours, which may stand behind what fio has printed. Raises JobError for anything else."""
+    """A report of fio's or ours, which may stand amid what fio has printed. Raises JobError for anything else."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -239,9 +239,12 @@ def read(path: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise JobError(f"{path} is no report of fio or ringtape bench: it is no text") from None
     try:
-        report = json.loads(text[max(text.find("{"), 0) :])
+        report, end = json.JSONDecoder(parse_constant=_no_number).raw_decode(text, max(text.find("{"), 0))
     except ValueError as error:
         raise JobError(f"{path} is no report of fio or ringtape bench: {error}") from None
+    if "{" in text[end:]:
+        # With fio's --status-interval: the first is of what there was by then.
+        raise JobError(f"{path} has more behind its first report: keep the one that is meant")
     jobs = report.get("jobs") if isinstance(report, dict) else None
     if not isinstance(jobs, list) or "fio version" not in report or not jobs:
         raise JobError(f"{path} is no report of fio or ringtape bench: it has no jobs")
@@ -252,6 +255,11 @@ def read(path: str) -> dict[str, Any]:
             raise JobError(f"{path}: the numbers over time of job {job['jobname']!r} are damaged")
     found: dict[str, Any] = report
     return found
+
+
+def _no_number(word: str) -> NoReturn:
+    """For what Python reads as numbers and JSON does not have: NaN and infinities."""
+    raise ValueError(f"{word} is no number")
 
 
 def _is_over_time(ours: Any) -> bool:

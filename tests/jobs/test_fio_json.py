@@ -167,6 +167,8 @@ def test_what_was_not_measured_is_not_made_up() -> None:
         ("{}", "no jobs"),
         ('{"fio version": "fio-3.33", "jobs": []}', "no jobs"),
         ('{"fio version": "fio-3.33", "jobs": [{}]}', "no name"),
+        ('{"fio version": "x", "jobs": [{"jobname": "a", "read": {"iops": NaN}}]}', "NaN is no number"),
+        ('{"fio version": "x", "jobs": [{"jobname": "a"}]}\n' * 2, "more behind its first report"),
         ('{"fio version": "x", "jobs": [{"jobname": "a", "ringtape": {"over_time": 3}}]}', "over time"),
     ],
 )
@@ -177,6 +179,13 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, said: str) -> N
         fio_json.read(str(path))
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_may_stand_amid_what_fio_prints(tmp_path: Path) -> None:
+    """As with fio's --output-format=normal,json."""
+    path = tmp_path / "report.json"
+    path.write_text(f"fio: a note before it\n{json.dumps(report())}\n\na: (groupid=0, jobs=1): err= 0\n")
+    assert fio_json.read(str(path)) == json.loads(json.dumps(report()))
 
 
 def test_a_report_that_is_no_text_or_not_there(tmp_path: Path) -> None:
