@@ -35,8 +35,8 @@ _LATENCIES = {
 }
 _OVER_TIME = ("interval", "requests", "bytes", "latency_sum_ns", "latency_p99_ns")
 _INTERVALS_MAX = 1 << 24
-_DEPTHS = {
-    "iodepth_level": ("1", "2", "4", "8", "16", "32", ">=64"),
+_LEVELS = ("1", "2", "4", "8", "16", "32", ">=64")
+_BATCHES = {
     "iodepth_submit": ("0", "4", "8", "16", "32", "64", ">=64"),
     "iodepth_complete": ("0", "4", "8", "16", "32", "64", ">=64"),
 }
@@ -102,7 +102,8 @@ def _job(job: JobOutcome, group: int) -> dict[str, Any]:
         "sync": {"total_ios": sync.requests, "lat_ns": _times(sync.latency, percentiles=True)},
         "job_runtime": round(elapsed_s * 1000) * len(job.records),
         **_used(usage, elapsed_s * len(job.records)),
-        **{name: dict.fromkeys(levels, 0.0) for name, levels in _DEPTHS.items()},
+        "iodepth_level": _levels(job.depths),
+        **{name: dict.fromkeys(levels, 0.0) for name, levels in _BATCHES.items()},
         **_distribution(kinds),
         "latency_depth": int(job.options.get("iodepth", 1)),
         **_NO_LATENCY_TARGET,
@@ -195,6 +196,12 @@ def _used(usage: Usage | None, elapsed_s: float) -> dict[str, Any]:
         "majf": usage.major_faults,
         "minf": usage.minor_faults,
     }
+
+
+def _levels(depths: list[int]) -> dict[str, float]:
+    """The share of requests, in percent, with so many under way and not as many as the next has."""
+    requests = sum(depths) or 1
+    return {level: round(100 * count / requests, 6) for level, count in zip(_LEVELS, depths, strict=True)}
 
 
 def _distribution(kinds: Mapping[Kind, Numbers]) -> dict[str, dict[str, float]]:
