@@ -150,6 +150,9 @@ def bench(
     fsync: Annotated[
         int | None, _option("--fsync", default="none", help="An fsync after so many writes on a disk.")
     ] = None,
+    fdatasync: Annotated[
+        int | None, _option("--fdatasync", default="none", help="The same, of data only.")
+    ] = None,
     fua: Annotated[
         bool | None, _switch("--fua", help="Writes are on stable storage when they complete.")
     ] = None,
@@ -252,6 +255,7 @@ def bench(
             "number_ios": number_ios,
             "rate_iops": rate_iops,
             "fsync": fsync,
+            "fdatasync": fdatasync,
             "fua": fua,
             "random_distribution": random_distribution,
             "random_map": random_map,

@@ -124,7 +124,7 @@ def _measure(
         if sys.stderr.isatty():
             live = stack.enter_context(LiveRun(plan, disks, beside, Console(stderr=True)))
             shown = replace(shown, on_tick=live.tick)
-        measuring = Measuring(beside)
+        measuring = Measuring(beside, disks)
         interval_ms = reports.log_interval_ms or 0
         ran = None
         try:

@@ -113,8 +113,6 @@ class Setting:
 
     def header(self, level: int, arguments_text: str) -> tape_pb2.Header:
         """What the tape begins with."""
-        from importlib.metadata import version  # Slow to load, and only a recording needs it.
-
         return tape_pb2.Header(
             ringtape_version=__version__,
             python_version=platform.python_version(),

@@ -83,7 +83,7 @@ def show(console: Console, outcome: Outcome) -> None:
 def _run(file: JobFile, disk: ringtape.Disk, setting: Setting) -> Outcome:
     jobs = file.jobs_with({"runtime": setting.seconds})
     with side_file() as side, tempfile.TemporaryDirectory(prefix="ringtape-bench-") as tapes:
-        measuring = Measuring(side)
+        measuring = Measuring(side, [disk])
         ran = run_jobs(jobs, [disk], mode=setting.mode, tape=Path(tapes) / "run.tape", side_file=side)
         ran.result.raise_for_failures()
         if ran.problems:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringtape.disks import Disk
@@ -43,22 +43,15 @@ _VERIFY = (
     *("sha1", "sha3-224", "sha3-256", "sha3-384", "sha3-512", "meta"),
 )
 _FLAGS = {"1": True, "true": True, "": True, "0": False, "false": False}
+# Whether writes are on stable storage when they complete.
+_SYNC = {"none": False, "0": False, "dsync": True, "sync": True, "1": True}
 # What the text of a value is taken over as it is.
-_SAME = ("rw", "rwmixread", "iodepth", "workers", "number_ios", "rate_iops", "fsync")
+_SAME = ("rw", "rwmixread", "iodepth", "workers", "number_ios", "rate_iops", "fsync", "fdatasync")
 _SIZES = ("size", "io_size", "offset")
 _OTHERS = (
-    *(
-        "filename",
-        "directory",
-        "bs",
-        "bsrange",
-        "bssplit",
-        "rwmixwrite",
-        "runtime",
-        "time_based",
-        "norandommap",
-    ),
-    *("random_distribution", "verify", "do_verify", "stonewall", "ioengine", "direct", "buffered", "name"),
+    *("filename", "directory", "bs", "bsrange", "bssplit", "rwmixwrite", "runtime", "time_based", "loops"),
+    *("norandommap", "sync", "random_distribution", "verify", "do_verify", "stonewall", "ioengine"),
+    *("direct", "buffered", "name"),
 )
 _KNOWN = {*_SAME, *_SIZES, *_OTHERS, *_LEFT_OUT}
 
@@ -161,10 +154,12 @@ def _sections(reading: _Reading) -> list[tuple[str, dict[str, _Word]]]:
 
 def _job(reading: _Reading, words: Mapping[str, _Word]) -> dict[str, Any]:
     """The options of one job in our words."""
-    _check_ways(reading, words)
+    _check_engine(reading, words)
     if "do_verify" in words and not _flag(reading, words["do_verify"], "do_verify"):
         raise reading.error(words["do_verify"].line, "do_verify=0: what is verified is read back here")
     own: dict[str, Any] = {name: words[name].text for name in _SAME if name in words}
+    if own.get("rw") == "readwrite":
+        own["rw"] = "rw"
     for name in _SIZES:
         if name in words:
             own[name] = _size(reading, words[name], name)
@@ -185,7 +180,7 @@ def _job(reading: _Reading, words: Mapping[str, _Word]) -> dict[str, Any]:
     return own
 
 
-def _check_ways(reading: _Reading, words: Mapping[str, _Word]) -> None:
+def _check_engine(reading: _Reading, words: Mapping[str, _Word]) -> None:
     """Raise for a way of doing requests that is not ours."""
     engine = words.get("ioengine")
     if engine is not None and engine.text not in _ENGINES:
@@ -198,12 +193,23 @@ def _check_ways(reading: _Reading, words: Mapping[str, _Word]) -> None:
         raise reading.error(
             depth.line, f"iodepth {depth.text}: {of} has one request under way; name io_uring"
         )
-    for name, wanted in (("direct", True), ("buffered", False)):
-        if name in words and _flag(reading, words[name], name) is not wanted:
-            line = words[name].line
-            raise reading.error(line, f"{name}={words[name].text}: requests go around the page cache here")
-    if "direct" not in words and "buffered" not in words:
+
+
+def _buffered(reading: _Reading, words: Mapping[str, _Word]) -> bool:
+    """Whether the job's files are used through the page cache; what is said last counts."""
+    said = [(words[name], name) for name in ("direct", "buffered") if name in words]
+    if not said:
         reading.note("requests go around the page cache, as with direct=1")
+        return False
+    word, name = max(said, key=lambda one: one[0].line)
+    buffered = _flag(reading, word, name) is (name == "buffered")
+    if buffered and "filename" not in words:
+        raise reading.error(
+            word.line, f"{name}={word.text} without filename: name the disk with --disk NAME=PATH,buffered"
+        )
+    if buffered:
+        reading.note("what the page cache holds of a file is not dropped before a job begins, as fio does it")
+    return buffered
 
 
 def _bs(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
@@ -218,12 +224,21 @@ def _bs(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
         parts = parts[:1]
     if any(not part.strip() for part in parts):
         raise reading.error(word.line, f"{word.text!r} leaves a block size to fio; give it")
-    own["bs"] = ",".join(_block(part) for part in parts)
+    own["bs"] = ",".join(_block(reading, part) for part in parts)
 
 
-def _block(text: str) -> str:
-    """A size as we write it: fio has `4ki` and `4kb` as well."""
-    return re.sub(r"(?<=[0-9])([kmg])i?b?", r"\1", text.strip(), flags=re.IGNORECASE)
+def _block(reading: _Reading, text: str) -> str:
+    """A size as we write it: fio has `4ki` and `4kb` as well; and a KiB of 1000 bytes (HOWTO, `kb_base`)."""
+
+    def ours(found: re.Match[str]) -> str:
+        number, letter, rest = found[1], found[2].lower(), (found[3] or "").lower()
+        if rest != "ib":
+            return number + letter
+        size = int(number) * 1000 ** ("kmgtp".index(letter) + 1)
+        reading.note(f"{found[0]} is {size} bytes, as in fio without kb_base=1000")
+        return str(size)
+
+    return re.sub(r"([0-9]+)([kmgtp])(ib?|b)?", ours, text.strip(), flags=re.IGNORECASE)
 
 
 def _bssplit(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
@@ -250,6 +265,14 @@ def _distribution(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
     own["random_distribution"] = word.text
 
 
+def _sync(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
+    if word.text not in _SYNC:
+        raise reading.error(word.line, f"sync {word.text!r} is none of {', '.join(_SYNC)}")
+    own["fua"] = _SYNC[word.text]
+    if own["fua"] and word.text != "dsync":
+        reading.note(f"sync={word.text}: writes are on stable storage when they complete, as with dsync")
+
+
 def _verify(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
     if word.text in ("0", "none"):
         return
@@ -266,6 +289,7 @@ _CONVERSIONS: dict[str, Callable[[_Reading, _Word, dict[str, Any]], None]] = {
     "rwmixwrite": _rwmixwrite,
     "norandommap": _norandommap,
     "random_distribution": _distribution,
+    "sync": _sync,
     "verify": _verify,
 }
 
@@ -291,10 +315,25 @@ def _limit(reading: _Reading, words: Mapping[str, _Word], own: dict[str, Any]) -
                 words["size"].line, f"size={own['size']} beside a runtime or number_ios: give it in bytes"
             )
         own["io_size"] = own["size"] * len(own.get("disks", [1]))
+    if "loops" in words and not time_based:
+        _loops(reading, words["loops"], own)
+
+
+def _loops(reading: _Reading, word: _Word, own: dict[str, Any]) -> None:
+    """All of it so many times."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", word.text):
+        raise reading.error(word.line, f"loops {word.text!r} must be a whole number, 1 at least")
+    if word.text == "1":
+        return
+    once = own.get("io_size", own.get("size"))
+    if not isinstance(once, int):
+        raise reading.error(word.line, f"loops={word.text} without a size in bytes")
+    own["io_size"] = int(word.text) * (once if "io_size" in own else once * len(own.get("disks", [1])))
 
 
 def _give_disks(reading: _Reading, words: Mapping[str, _Word], own: dict[str, Any]) -> None:
     """A disk for each of the job's files; `size` becomes that of each."""
+    buffered = _buffered(reading, words)
     if "filename" not in words:
         return
     folder = words["directory"].text if "directory" in words else ""
@@ -313,10 +352,10 @@ def _give_disks(reading: _Reading, words: Mapping[str, _Word], own: dict[str, An
         raise reading.error(
             words[name].line, f"{name}={own[name]} of {missing[0]}, which is not there: give bytes"
         )
-    own["disks"] = [_disk(reading, path, needed) for path in paths]
+    own["disks"] = [_disk(reading, path, needed, buffered=buffered) for path in paths]
 
 
-def _disk(reading: _Reading, path: str, needed: int | None) -> str:
+def _disk(reading: _Reading, path: str, needed: int | None, *, buffered: bool) -> str:
     there = reading.disks.get(path)
     if there is None:
         word = re.sub(r"[^A-Za-z0-9_.-]", "_", os.path.basename(path)) or "disk"
@@ -325,16 +364,18 @@ def _disk(reading: _Reading, path: str, needed: int | None) -> str:
         while name in taken:
             number += 1
             name = f"{word}-{number}"
-        there = Disk(name, path)
+        there = Disk(name, path, buffered=buffered)
+    if there.buffered is not buffered:
+        raise JobError(f"{reading.path}: one job uses {path} through the page cache and another around it")
     if needed is not None and not os.path.exists(path):
-        there = Disk(there.name, path, size=max(needed, int(there.size or 0)))
+        there = replace(there, size=max(needed, int(there.size or 0)))
     reading.disks[path] = there
     return there.name
 
 
 def _size(reading: _Reading, word: _Word, name: str) -> int | str:
     """Bytes, or a share of the disk as it stands there."""
-    text = _block(word.text)
+    text = _block(reading, word.text)
     if re.fullmatch(r"[0-9]+", text):
         return int(text)
     try:

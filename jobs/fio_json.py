@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -35,8 +35,8 @@ _LATENCIES = {
 }
 _OVER_TIME = ("interval", "requests", "bytes", "latency_sum_ns", "latency_p99_ns")
 _INTERVALS_MAX = 1 << 24
-_DEPTHS = {
-    "iodepth_level": ("1", "2", "4", "8", "16", "32", ">=64"),
+_LEVELS = ("1", "2", "4", "8", "16", "32", ">=64")
+_BATCHES = {
     "iodepth_submit": ("0", "4", "8", "16", "32", "64", ">=64"),
     "iodepth_complete": ("0", "4", "8", "16", "32", "64", ">=64"),
 }
@@ -102,7 +102,8 @@ def _job(job: JobOutcome, group: int) -> dict[str, Any]:
         "sync": {"total_ios": sync.requests, "lat_ns": _times(sync.latency, percentiles=True)},
         "job_runtime": round(elapsed_s * 1000) * len(job.records),
         **_used(usage, elapsed_s * len(job.records)),
-        **{name: dict.fromkeys(levels, 0.0) for name, levels in _DEPTHS.items()},
+        "iodepth_level": _levels(job.depths),
+        **{name: dict.fromkeys(levels, 0.0) for name, levels in _BATCHES.items()},
         **_distribution(kinds),
         "latency_depth": int(job.options.get("iodepth", 1)),
         **_NO_LATENCY_TARGET,
@@ -197,6 +198,12 @@ def _used(usage: Usage | None, elapsed_s: float) -> dict[str, Any]:
     }
 
 
+def _levels(depths: list[int]) -> dict[str, float]:
+    """The share of requests, in percent, with so many under way and not as many as the next has."""
+    requests = sum(depths) or 1
+    return {level: round(100 * count / requests, 6) for level, count in zip(_LEVELS, depths, strict=True)}
+
+
 def _distribution(kinds: Mapping[Kind, Numbers]) -> dict[str, dict[str, float]]:
     """The share of reads, writes and trims, in percent, that took less than so long and not less than the one before.
 
@@ -230,7 +237,7 @@ def _over_time(moments: Mapping[int, Moment]) -> dict[str, list[int]]:
 
 
 def read(path: str) -> dict[str, Any]:
-    """A report of fio's or ours, which may stand behind what fio has printed. Raises JobError for anything else."""
+    """A report of fio's or ours, which may stand amid what fio has printed. Raises JobError for anything else."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -239,9 +246,12 @@ def read(path: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise JobError(f"{path} is no report of fio or ringtape bench: it is no text") from None
     try:
-        report = json.loads(text[max(text.find("{"), 0) :])
+        report, end = json.JSONDecoder(parse_constant=_no_number).raw_decode(text, max(text.find("{"), 0))
     except ValueError as error:
         raise JobError(f"{path} is no report of fio or ringtape bench: {error}") from None
+    if "{" in text[end:]:
+        # With fio's --status-interval: the first is of what there was by then.
+        raise JobError(f"{path} has more behind its first report: keep the one that is meant")
     jobs = report.get("jobs") if isinstance(report, dict) else None
     if not isinstance(jobs, list) or "fio version" not in report or not jobs:
         raise JobError(f"{path} is no report of fio or ringtape bench: it has no jobs")
@@ -252,6 +262,11 @@ def read(path: str) -> dict[str, Any]:
             raise JobError(f"{path}: the numbers over time of job {job['jobname']!r} are damaged")
     found: dict[str, Any] = report
     return found
+
+
+def _no_number(word: str) -> NoReturn:
+    """For what Python reads as numbers and JSON does not have: NaN and infinities."""
+    raise ValueError(f"{word} is no number")
 
 
 def _is_over_time(ours: Any) -> bool:

@@ -69,8 +69,9 @@ class Distribution:
                 if shape == "pareto"
                 else f"above {low:g}, {high:g} at most"
             )
+            usual = 1.2 if shape == "zipf" else high / 5
             raise JobError(
-                f"random_distribution {text!r}: {name} is a number {ends}, as in {shape}:{high / 5:g}"
+                f"random_distribution {text!r}: {name} is a number {ends}, as in {shape}:{usual:g}"
             )
         return cls(shape, parameter)
 
@@ -112,6 +113,7 @@ class Job:
         number_ios: a worker ends after so many requests, without fsyncs.
         rate_iops: so many requests a second and worker are made, and not more.
         fsync: an fsync after so many writes on a disk; 0 is none.
+        fdatasync: the same, of data only; one of the two at most.
         fua: writes are on stable storage when they complete.
         random_distribution: of random places.
         random_map: each place once before any comes again. None is yes where that can be.
@@ -134,6 +136,7 @@ class Job:
     number_ios: int | None = None
     rate_iops: int | None = None
     fsync: int = 0
+    fdatasync: int = 0
     fua: bool = False
     random_distribution: Distribution = Distribution()
     random_map: bool | None = None
@@ -145,6 +148,8 @@ class Job:
         if self.rw not in PATTERNS:
             raise self.error(f"rw {self.rw!r} is none of {', '.join(PATTERNS)}")
         self._check_numbers()
+        if self.fsync and self.fdatasync:
+            raise self.error("fsync and fdatasync do not go together: choose one")
         if self.verify and not self.reading and not self.writing:
             raise self.error(f"verify goes with what is read or written, and rw is {self.rw}")
         if self.random_map and not self._can_cover:
@@ -161,6 +166,7 @@ class Job:
             "size": (_bytes_or_none(self.size), 1, None),
             "io_size": (self.io_size, 1, None),
             "fsync": (self.fsync, 0, None),
+            "fdatasync": (self.fdatasync, 0, None),
         }
         for name, (value, low, high) in numbers.items():
             if value is not None and (value < low or (high is not None and value > high)):

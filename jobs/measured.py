@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ringtape.engine.faces import BlockingWorker, Worker
 from ringtape.engine.requests import Kind
+from ringtape.jobs.depths import Depths
 from ringtape.jobs.histogram import Histogram
 from ringtape.jobs.side import NOWHERE, Apart, Ended, LiveDisk, Place, Side, SoFar, Usage
 from ringtape.jobs.timed import Timed, parts_of
@@ -147,6 +148,7 @@ class Measured:
         if found.known.any():
             self._close(int(self._number(found.made_ns[found.known].max())))
         if self._outside is not None:
+            self._outside.add_depths(found, released_ns)
             self._outside.show(self._gate.clock.ns - self._began_ns, self._tallies)
             self._so_far.tell(self._measured_so_far)
 
@@ -212,6 +214,7 @@ class _Outside:
         self._side, self._disks = side, disks
         self._apart: dict[Key, Apart] = {}
         self._usage = Usage.now()
+        self._depths = Depths()
         self._shown: dict[Key, Histogram] = {}
         self._due_ns = 0
 
@@ -235,6 +238,10 @@ class _Outside:
         apart = self._apart.setdefault(key, Apart())
         apart.submission.add(numbers, submission_ns)
         apart.completion.add(numbers, latency_ns - submission_ns)
+
+    def add_depths(self, found: Found, released_ns: NDArray[np.int64]) -> None:
+        """Count how many were under way with each, where it is known when it was made."""
+        self._depths.add(found.made_ns[found.known], released_ns[found.known])
 
     def close(self, before: int) -> None:
         """No more come to the intervals before this one."""
@@ -273,4 +280,4 @@ class _Outside:
         apart = {
             key: Apart(one.submission.so_far(), one.completion.so_far()) for key, one in self._apart.items()
         }
-        return Ended(apart, Usage.now().since(self._usage))
+        return Ended(apart, Usage.now().since(self._usage), self._depths.counts)

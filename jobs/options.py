@@ -103,6 +103,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "number_ios": _whole,
     "rate_iops": _whole,
     "fsync": _whole,
+    "fdatasync": _whole,
     "fua": _flag,
     "random_distribution": _distribution,
     "random_map": _flag,
@@ -134,7 +135,7 @@ def missing_for(option: str, value: Any, rw: str) -> str:
     kinds, random = PATTERNS[rw]
     if option == "rwmixread" and len(kinds) < 2:
         return "a mix of reads and writes"
-    if option in ("fsync", "fua") and Kind.WRITE not in kinds:
+    if option in ("fsync", "fdatasync", "fua") and Kind.WRITE not in kinds:
         return "writes"
     if option in ("random_distribution", "random_map") and not random:
         return "random places"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ringtape.engine.requests import Kind
+from ringtape.jobs.depths import CLASSES
 from ringtape.jobs.histogram import Histogram
 from ringtape.jobs.measured import Key, Record
 from ringtape.jobs.side import Ended, Usage
@@ -111,6 +112,13 @@ class JobOutcome:
         for record in self.records:
             total.add(self.ends[record.worker].usage)
         return total
+
+    @property
+    def depths(self) -> list[int]:
+        """Requests by how many were under way with them; none where that is not known of all workers."""
+        if not self.ends or any(record.worker not in self.ends for record in self.records):
+            return [0] * len(CLASSES)
+        return [sum(counts) for counts in zip(*(ended.depths for ended in self.ends.values()), strict=True)]
 
     def by_kind(self) -> dict[Kind, Numbers]:
         """Of all disks and workers; only the kinds that there were."""

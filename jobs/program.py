@@ -6,6 +6,7 @@ measured never changes what is asked for.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -113,6 +114,7 @@ class _Share:
             io.submit(self._arrays(), depth=self._job.iodepth, on_results=self._take)
         else:
             self._verify(verifier)
+        self._wait_for_end()
         record = measured.finish()
         if verifier is None:
             return Worked(*self._seat, record, failure=self._failure)
@@ -137,6 +139,13 @@ class _Share:
         self._asked_ns = now_ns
         rows = self._stream.take(self._rows)
         return None if self._failure or not len(rows) else rows
+
+    def _wait_for_end(self) -> None:
+        """With a rate all that is due may be made before the runtime is over, which is part of what the rate is."""
+        job = self._job
+        if job.runtime_s is not None and self._stream.all_due_made and not self._failure:
+            left_ns = self._began_ns + math.ceil(job.runtime_s * 1e9) - self._io.now_ns()
+            self._io.sleep(max(left_ns, 0) / 1e9)
 
     def _arrays(self) -> Iterator[Any]:
         while (rows := self._next()) is not None:

@@ -18,7 +18,7 @@ PERCENTILES = (50, 90, 99, 99.9, 99.99)
 # A table on a file or a pipe is this wide; rich would take 80.
 WIDTH_MIN = 120
 # A job's options in the words of its headline; what else it was given, the job file says.
-_SHOWN = ("rw", "bs", "bssplit", "rwmixread", "iodepth", "rate_iops", "random_distribution")
+_SHOWN = ("rw", "bs", "bsrange", "bssplit", "rwmixread", "iodepth", "rate_iops", "random_distribution")
 
 
 def show(console: Console, outcome: Outcome) -> None:

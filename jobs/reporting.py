@@ -5,6 +5,7 @@ It changes nothing of the run: it looks on, and puts together what came of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Self
 from rich.console import Console
 
 import ringtape
+from ringtape.engine.disks import probe
 from ringtape.jobs.blocks import Blocks
 from ringtape.jobs.job import Job, bounded, region_of
 from ringtape.jobs.live import Expected, LiveTable
@@ -21,13 +23,15 @@ from ringtape.jobs.outcome import JobOutcome, Outcome
 from ringtape.jobs.plan import Plan
 from ringtape.jobs.running import Ran, geometry
 from ringtape.jobs.side import Ended, Usage, place_of, read_end, read_so_far
+from ringtape.proto.errors import DiskError
 
 
 class Measuring:
     """Made before the run; `outcome` after it."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, disks: Sequence[ringtape.Disk]) -> None:
         self._file = file
+        self._disks = {disk.name: disk for disk in disks}
         self._started_at_ns = time.time_ns()
         self._used = Usage.now()
 
@@ -56,7 +60,8 @@ class Measuring:
             pairs = [pair for pair in told if pair is not None]
             ends = {record.worker: ended for record, ended in pairs}
             if pairs:
-                jobs.append(JobOutcome(job.name, options_of(job), [record for record, _ in pairs], ends))
+                options = options_of(job, self._disks)
+                jobs.append(JobOutcome(job.name, options, [record for record, _ in pairs], ends))
         records = [record for job_outcome in jobs for record in job_outcome.records]
         return Outcome(
             mode=mode,
@@ -80,13 +85,13 @@ class Measuring:
             ended = read_end(place_of(self._file, index, record.worker))
             if ended is not None:
                 ends[record.worker] = ended
-        return JobOutcome(job.name, options_of(job), records, ends)
+        return JobOutcome(job.name, options_of(job, self._disks), records, ends)
 
 
-def options_of(job: Job) -> Mapping[str, str]:
-    """A job as fio's options say it; those that are as fio has them anyway are left out."""
+def options_of(job: Job, disks: Mapping[str, ringtape.Disk]) -> Mapping[str, str]:
+    """A job that was run, as fio's options say it; those that are as fio has them anyway are left out."""
     options = {"rw": job.rw, **_block_options(job), "iodepth": job.iodepth, "numjobs": job.workers}
-    options |= {"ioengine": "io_uring", "direct": 1}
+    options |= {"ioengine": "io_uring", **_ways(job), **_disk_options([disks[name] for name in job.disks])}
     if job.rw in ("rw", "randrw"):
         options["rwmixread"] = job.rwmixread
     given = {
@@ -97,11 +102,29 @@ def options_of(job: Job) -> Mapping[str, str]:
         "number_ios": job.number_ios,
         "rate_iops": job.rate_iops,
         "fsync": job.fsync,
+        "fdatasync": job.fdatasync,
     }
     options |= {name: value for name, value in given.items() if value}
     if job.random_distribution.shape != "random":
         options["random_distribution"] = str(job.random_distribution)
     return {name: str(value) for name, value in options.items()}
+
+
+def _ways(job: Job) -> dict[str, object]:
+    """What is done otherwise than fio does it where nothing is said."""
+    ways = {"sync": "dsync" if job.fua else "", "verify": "xxhash" if job.verify else ""}
+    ways |= {"norandommap": "1" if job.random_map is False else "", "stonewall": "1" if job.stonewall else ""}
+    return {name: value for name, value in ways.items() if value}
+
+
+def _disk_options(disks: Sequence[ringtape.Disk]) -> dict[str, object]:
+    """Where it was done, and whether all of it around the page cache; that is left out where a file is gone by now."""
+    paths = [os.fspath(disk.path) for disk in disks]
+    options: dict[str, object] = {"filename": ":".join(path.replace(":", "\\:") for path in paths)}
+    with contextlib.suppress(DiskError):
+        around = [not disk.buffered and probe(os.path.abspath(disk.path), disk.name).direct for disk in disks]
+        options["direct"] = int(all(around))
+    return options
 
 
 def _block_options(job: Job) -> dict[str, object]:

@@ -161,10 +161,17 @@ class Usage:
 
 @dataclass
 class Ended:
-    """What a worker tells at the end of a job, by disk (its place among the job's) and kind."""
+    """What a worker tells at the end of a job.
+
+    Attributes:
+        apart: by disk (its place among the job's) and kind.
+        usage: what its process used.
+        depths: requests by how many were under way with them; see `Depths.counts`.
+    """
 
     apart: dict[tuple[int, int], Apart]
     usage: Usage
+    depths: tuple[int, ...]
 
 
 class Side:

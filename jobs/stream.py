@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from ringtape.engine.requests import FLAG_FUA, Kind
+from ringtape.engine.requests import FLAG_DATA_ONLY, FLAG_FUA, Kind
 from ringtape.jobs import offsets
 from ringtape.jobs.job import Job, Region
 
@@ -54,6 +54,7 @@ class Stream:
         self._dtype = UNTIMED if job.rate_iops is None else REQUEST
         self._made = 0
         self._bytes_left = job.io_size
+        self._fsync_after = job.fsync or job.fdatasync
         self._since_fsync = [0] * len(disks)
         # Before the job begins, so that its time has none of it.
         self._ready = self._make(ROWS_MAX)
@@ -64,6 +65,11 @@ class Stream:
             self._ready = self._make(ROWS_MAX)
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
+
+    @property
+    def all_due_made(self) -> bool:
+        """Are all made that a rate has for the runtime, and could there be more in more time?"""
+        return self._due_left == 0 and self._bytes_left != 0 and self._made != self._job.number_ios
 
     def _make(self, count: int) -> Requests:
         """At most so many more, fsyncs apart; none at the end."""
@@ -84,7 +90,7 @@ class Stream:
             made = self._made + np.arange(len(rows), dtype=np.int64)
             rows["time_ns"] = _times(made, self._job.rate_iops)
         self._made += len(rows)
-        return self._with_fsyncs(rows) if self._job.fsync else rows
+        return self._with_fsyncs(rows) if self._fsync_after else rows
 
     def _allowed(self, count: int) -> int:
         job = self._job
@@ -92,9 +98,17 @@ class Stream:
             return 0
         if job.number_ios is not None:
             count = min(count, job.number_ios - self._made)
-        if job.rate_iops is not None and job.runtime_s is not None:
-            count = min(count, max(int(np.ceil(job.runtime_s * job.rate_iops)), 1) - self._made)
+        if self._due_left is not None:
+            count = min(count, self._due_left)
         return max(count, 0)
+
+    @property
+    def _due_left(self) -> int | None:
+        """How many more a rate has for the runtime; None without either."""
+        job = self._job
+        if job.rate_iops is None or job.runtime_s is None:
+            return None
+        return max(int(np.ceil(job.runtime_s * job.rate_iops)), 1) - self._made
 
     def _kinds(self, count: int) -> NDArray[np.uint8]:
         kinds = self._job.kinds
@@ -129,14 +143,15 @@ class Stream:
         for number, disk in enumerate(self._disks):
             writes = np.flatnonzero((rows["kind"] == Kind.WRITE) & (rows["disk"] == disk))
             counts = self._since_fsync[number] + np.arange(1, len(writes) + 1)
-            behind.append(writes[counts % self._job.fsync == 0])
-            self._since_fsync[number] = (self._since_fsync[number] + len(writes)) % self._job.fsync
+            behind.append(writes[counts % self._fsync_after == 0])
+            self._since_fsync[number] = (self._since_fsync[number] + len(writes)) % self._fsync_after
         places = np.sort(np.concatenate(behind))
         # Each of these twice; the second becomes the fsync.
         rows = rows[np.insert(np.arange(len(rows)), places + 1, places)]
         fsyncs = places + 1 + np.arange(len(places))
-        for name in ("flags", "offset", "length"):
+        for name in ("offset", "length"):
             rows[name][fsyncs] = 0
+        rows["flags"][fsyncs] = FLAG_DATA_ONLY if self._job.fdatasync else 0
         rows["kind"][fsyncs] = Kind.FSYNC
         return rows
 

@@ -150,7 +150,7 @@ class Lines:
         """A column of numbers up to `most`, times `scale`."""
         value = self.unsigned(field, name)
         over = value > most
-        self.fail(over, f"is too large for a {name}", field)
+        self.fail(over, f"is too large to be the {name}", field)
         if scale != 1:
             value *= np.uint64(scale)
         return value
@@ -171,7 +171,7 @@ class Lines:
         wrong_text = f"is no {name}"
         self.fail(wrong, wrong_text, field)
         self.fail(also_wrong, wrong_text, field)
-        self.fail(whole >= np.uint64((1 << 63) // unit_ns), f"is too large for a {name}", field)
+        self.fail(whole >= np.uint64((1 << 63) // unit_ns), f"is too large to be the {name}", field)
         whole *= np.uint64(unit_ns)
         if unit_ns != 10**9:
             parts = parts * np.uint64(unit_ns) // np.uint64(10**9)

@@ -89,6 +89,10 @@ class Source:
             self._head += self._next(size - len(self._head))
         return self._head
 
+    def skip(self, begin: bytes) -> None:
+        """Do not read these bytes, if it begins with them."""
+        self._head = self.head(len(begin)).removeprefix(begin)
+
     def read(self, size: int) -> bytes:
         """`size` bytes; fewer before the end, or before damage, which the next call raises. None at the end."""
         begin, self._head = self._head[:size], self._head[size:]

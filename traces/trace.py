@@ -19,7 +19,7 @@ from ringtape.traces import formats
 from ringtape.traces.columns import DEVICES_MAX, END_MAX, REQUEST, Array, Ints
 from ringtape.traces.devices import Devices, TooManyDevices
 from ringtape.traces.formats import blktrace
-from ringtape.traces.formats.base import HEAD_BYTES, Head, Options, TextFormat
+from ringtape.traces.formats.base import BYTE_ORDER_MARK, HEAD_BYTES, Head, Options, TextFormat
 from ringtape.traces.formats.blkparse import Blkparse
 from ringtape.traces.lines import Lines
 from ringtape.traces.numbers import PAD
@@ -69,7 +69,8 @@ class Trace:
             self.packing = source.packing
             head = Head(source.head(HEAD_BYTES))
             if not head.data:
-                raise TraceError(f"{source.name} is empty but for its {source.packing} wrapping")
+                but = f" but for its {source.packing} wrapping" if source.packing else ""
+                raise TraceError(f"{source.name} is empty{but}")
             formats.refuse_wrapped(head, source.name)
             self._looks_like = [] if format == AUTO else formats.detected(head)
             self.format = formats.the_detected(head, source.name) if format == AUTO else format
@@ -145,6 +146,8 @@ class Trace:
         """The requests on good lines; and what is wrong with the bad line that ends the reading, if one does."""
         found = reader.requests(lines)
         mine = found.lines
+        # Neither is beyond END_MAX on a good line, so the sum fits.
+        mine.fail(found.offset + found.length > END_MAX, "it ends beyond what 63 bits of bytes can address")
         good = np.arange(len(mine)) if mine.bad is None else np.flatnonzero(~mine.bad)
         ticks = self._since_first(found.ticks[good])
         far = np.abs(ticks) > END_MAX // reader.tick_ns
@@ -289,6 +292,7 @@ def _whole_lines(source: Source, chunk_bytes: int) -> Iterator[bytes]:
     An empty stretch stands for a line that is too long, and is the last.
     """
     rest = b""
+    source.skip(BYTE_ORDER_MARK)
     while chunk := source.read(chunk_bytes):
         cut = chunk.rfind(b"\n") + 1
         if cut:

@@ -200,6 +200,22 @@ def test_clip_shortens_what_crosses_the_end(tmp_path: Path) -> None:
     assert (report["left_out"], report["shortened"]) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("request_at", "option", "what"),
+    [((0, 0), "--align", "empty 1"), ((DISK_BYTES, BLOCK), "--clip", "left out 1")],
+)
+def test_a_trace_of_which_nothing_is_left_is_reported_as_such(
+    request_at: tuple[int, int], option: str, what: str, tmp_path: Path
+) -> None:
+    name = spc(tmp_path, [("W", "0", *request_at)])
+    done = ringtape("trace", "replay", name, "-d", f"a=a.img,size={DISK_BYTES}", option, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = " ".join(done.stdout.split())
+    assert "requests 0" in words
+    assert what in words
+    assert "lag none" in words
+
+
 def test_align_takes_the_blocks_that_a_request_touches(tmp_path: Path) -> None:
     trace = spc(tmp_path, [("W", "0", 512, 512), ("R", "0", BLOCK - 512, 1024), ("R", "0", BLOCK, 0)])
     path = tmp_path / "a.img"

@@ -11,6 +11,7 @@ from ringtape.jobs.measured import Key, Record, Tally
 from ringtape.jobs.outcome import JobOutcome, Outcome
 from ringtape.jobs.side import Apart, Ended, Usage
 
+DEPTHS = (1, 2, 4, 93, 0, 0, 0)
 USAGE = Usage(user_s=0.25, system_s=0.5, switches=1000, major_faults=2, minor_faults=300)
 
 
@@ -43,7 +44,7 @@ def make_record(
         for timed in (tally.latency, apart.submission, apart.completion):
             timed.close()
     record = Record(worker, disks, interval_ms, most * interval_ms * 1_000_000, tallies)
-    return record, Ended(aside, USAGE)
+    return record, Ended(aside, USAGE, DEPTHS)
 
 
 def make_outcome(jobs: Sequence[JobOutcome], *, mode: str = "record") -> Outcome:

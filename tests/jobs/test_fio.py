@@ -71,7 +71,18 @@ stonewall
         (["rw=randrw", "blocksize=4k,8k"], {"reads": Blocks((4096,)), "writes": Blocks((8192,))}),
         (["rw=write", "bs=4k,8k"], {"reads": Blocks((8192,)), "writes": Blocks((8192,))}),
         (["rw=trim", "bs=4k,8k,16k"], {"reads": Blocks((16384,)), "writes": Blocks((16384,))}),
-        (["rw=read", "bs=4KiB"], {"reads": Blocks((4096,)), "writes": Blocks((4096,))}),
+        (["rw=read", "bs=4kb"], {"reads": Blocks((4096,)), "writes": Blocks((4096,))}),
+        (["rw=read", "bs=4Ki"], {"reads": Blocks((4096,)), "writes": Blocks((4096,))}),
+        (["rw=read", "bs=64KiB"], {"reads": Blocks((64000,)), "writes": Blocks((64000,))}),
+        (["rw=readwrite", "size=3MiB"], {"rw": "rw", "size": 3_000_000}),
+        (["rw=write", "sync=dsync"], {"fua": True}),
+        (["rw=write", "sync=1"], {"fua": True}),
+        (["rw=write", "sync=none"], {"fua": False}),
+        (["rw=read", "sync=sync"], {"fua": False}),
+        (["rw=read", "size=2m", "loops=3"], {"size": 2 * MIB, "io_size": 6 * MIB}),
+        (["rw=read", "size=2m", "io_size=1m", "loops=3"], {"io_size": 3 * MIB}),
+        (["rw=read", "size=2m", "loops=3", "time_based", "runtime=5"], {"io_size": None}),
+        (["rw=read", "loops=1"], {"io_size": None}),
         (["rw=read", "bs=4096"], {"reads": Blocks((4096,)), "writes": Blocks((4096,))}),
         (["rw=rw", "rwmixwrite=30"], {"rwmixread": 70}),
         (["rw=randread", "norandommap"], {"random_map": False}),
@@ -92,6 +103,7 @@ stonewall
         (["rw=write", "verify=crc32c"], {"verify": True}),
         (["rw=write", "verify=0"], {"verify": False}),
         (["rw=write", "fsync=3"], {"fsync": 3}),
+        (["rw=write", "fdatasync=3"], {"fsync": 0, "fdatasync": 3}),
         (["rw=read", "iodepth=4", "ioengine=io_uring"], {"iodepth": 4}),
     ],
 )
@@ -129,6 +141,20 @@ def test_a_disk_of_several_jobs_is_as_large_as_the_largest_needs(tmp_path: Path)
     assert notes == ("requests go around the page cache, as with direct=1",)
 
 
+def test_files_may_be_used_through_the_page_cache(tmp_path: Path) -> None:
+    text = (
+        f"[a]\nfilename={tmp_path}/a\nsize=1m\ndirect=0\n"
+        f"[b]\nfilename={tmp_path}/b\nsize=1m\ndirect=0\nbuffered=0\n"
+        f"[c]\nfilename={tmp_path}/a\nsize=2m\ndirect=1\nbuffered=1\n"
+    )
+    _, disks, notes = read(tmp_path, text)
+    assert [(disk.name, disk.size, disk.buffered) for disk in disks] == [
+        ("a", 2 * MIB, True),
+        ("b", MIB, False),
+    ]
+    assert [note for note in notes if "not dropped before a job begins" in note] == list(notes)
+
+
 @pytest.mark.parametrize(
     ("lines", "parts"),
     [
@@ -137,8 +163,16 @@ def test_a_disk_of_several_jobs_is_as_large_as_the_largest_needs(tmp_path: Path)
         (["ioengine=mmap"], ["line 4: ioengine mmap"]),
         (["iodepth=8"], ["line 4: iodepth 8", "psync", "name io_uring"]),
         (["ioengine=sync", "iodepth=8"], ["line 5: iodepth 8", "sync"]),
-        (["direct=0"], ["line 4: direct=0", "page cache"]),
-        (["buffered=1"], ["line 4: buffered=1"]),
+        (["direct=0"], ["line 4: direct=0 without filename", ",buffered"]),
+        (["buffered=1"], ["line 4: buffered=1 without filename"]),
+        (["rw=write", "fsync=3", "fdatasync=3"], ["fsync and fdatasync do not go together"]),
+        (["sync=2"], ["line 4: sync '2' is none of none, 0, dsync"]),
+        (["loops=0"], ["line 4: loops '0'"]),
+        (["loops=2"], ["line 4: loops=2 without a size"]),
+        (
+            ["filename=f", "size=1m", "[k]", "filename=f", "size=1m", "direct=0"],
+            ["one job uses f through the page cache and another around it"],
+        ),
         (["direct=yes"], ["direct 'yes' must be 0 or 1"]),
         (["rw=randrw", "rate_iops=100"], ["line 5: rate_iops of a mix"]),
         (["verify=pattern"], ["line 4: verify pattern"]),
@@ -193,6 +227,9 @@ def test_options_before_a_section(tmp_path: Path) -> None:
         ["rw=read", "bs=8k", "number_ios=40", "norandommap"],
         ["rw=randwrite", "bs=4k", "verify=xxhash", "iodepth=8"],
         ["rw=write", "bs=64k", "runtime=60"],
+        ["rw=readwrite", "bs=16k", "rwmixread=100", "size=2048kib"],
+        ["rw=randwrite", "bs=4ki", "size=1m", "loops=3", "sync=dsync"],
+        ["rw=write", "bs=8kb", "direct=0", "buffered=1"],
     ],
 )
 def test_beside_fio(lines: list[str], tmp_path: Path) -> None:

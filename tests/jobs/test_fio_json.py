@@ -16,7 +16,7 @@ from ringtape.jobs import fio_json
 from ringtape.jobs.errors import JobError
 from ringtape.jobs.histogram import ERROR
 from ringtape.jobs.outcome import JobOutcome
-from tests.jobs.making import USAGE, make_job, make_outcome, make_record
+from tests.jobs.making import DEPTHS, USAGE, make_job, make_outcome, make_record
 
 READS = [[1000 * (1 + place % 100) for place in range(200)] for _ in range(20)]
 FSYNCS = [[3_000_000] for _ in range(20)]
@@ -70,7 +70,7 @@ def figures(report: Any) -> dict[str, Any]:
                 }
         found["sync"] = job["sync"]["total_ios"], job["sync"]["lat_ns"]["mean"]
         found["shares"] = sum(sum(job[f"latency_{unit}"].values()) for unit in ("ns", "us", "ms"))
-        found["depths"] = list(job["iodepth_level"])
+        found["depths"] = job["iodepth_level"]
     return found
 
 
@@ -128,6 +128,7 @@ def test_the_figures_are_those_that_were_measured() -> None:
         exact = np.percentile(completion, percent, method="inverted_cdf")
         assert abs(value - exact) <= ERROR * exact + 1
     assert read["samples"] == (19, 19)
+    assert list(found["depths"].values()) == [*DEPTHS[:4], 0, 0, 0]
     assert found["sync"] == (40, 3_000_000)
     assert found["write"]["requests"] == found["trim"]["requests"] == 0
     usr_and_sys = 100 * (USAGE.user_s + USAGE.system_s) / 10
@@ -167,6 +168,8 @@ def test_what_was_not_measured_is_not_made_up() -> None:
         ("{}", "no jobs"),
         ('{"fio version": "fio-3.33", "jobs": []}', "no jobs"),
         ('{"fio version": "fio-3.33", "jobs": [{}]}', "no name"),
+        ('{"fio version": "x", "jobs": [{"jobname": "a", "read": {"iops": NaN}}]}', "NaN is no number"),
+        ('{"fio version": "x", "jobs": [{"jobname": "a"}]}\n' * 2, "more behind its first report"),
         ('{"fio version": "x", "jobs": [{"jobname": "a", "ringtape": {"over_time": 3}}]}', "over time"),
     ],
 )
@@ -177,6 +180,13 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, said: str) -> N
         fio_json.read(str(path))
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_may_stand_amid_what_fio_prints(tmp_path: Path) -> None:
+    """As with fio's --output-format=normal,json."""
+    path = tmp_path / "report.json"
+    path.write_text(f"fio: a note before it\n{json.dumps(report())}\n\na: (groupid=0, jobs=1): err= 0\n")
+    assert fio_json.read(str(path)) == json.loads(json.dumps(report()))
 
 
 def test_a_report_that_is_no_text_or_not_there(tmp_path: Path) -> None:

@@ -90,14 +90,17 @@ def test_depth_is_reached_and_not_passed(tmp_path: Path) -> None:
         assert deepest == depth
 
 
-def test_an_fsync_after_every_so_many_writes_of_a_disk(tmp_path: Path) -> None:
-    own = {"rw": "randrw", "fsync": 3, "number_ios": 301, "iodepth": 4}
+@pytest.mark.parametrize(("option", "flags"), [("fsync", ()), ("fdatasync", ("data-only",))])
+def test_an_fsync_after_every_so_many_writes_of_a_disk(
+    option: str, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = {"rw": "randrw", option: 3, "number_ios": 301, "iodepth": 4}
     made = recorded(tmp_path, job_of("j", own), names=("a", "b"))
     for disk in ("a", "b"):
         since = fsyncs = 0
         for one in (one for one in made if one.disk == disk):
             if one.kind == "fsync":
-                assert since == 3
+                assert (since, one.flags) == (3, flags)
                 since, fsyncs = 0, fsyncs + 1
             since += one.kind == "write"
             assert since <= 3
@@ -126,6 +129,24 @@ def test_a_rate_is_kept_on_the_recorded_clock(tmp_path: Path) -> None:
     assert len(made) == 250
     for number, one in enumerate(made):
         assert one.submitted_ns >= number * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"verify": True, "rw": "randwrite"}, {"number_ios": 2}, {"io_size": "8k"}]
+)
+def test_with_a_rate_a_job_takes_its_runtime_unless_something_else_ends_it(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
+    ends_before = "number_ios" in more or "io_size" in more
+    runtime_s = 60 if ends_before else 0.25
+    job = job_of("j", {"rw": "randread", "rate_iops": 10, "runtime": runtime_s, **more})
+    ran = run_jobs([job], disks(tmp_path), mode="record", tape=tmp_path / "run.tape")
+    check(ran)
+    (worked,) = ran.worked(0)
+    (tally,) = worked.measured.tallies.values()
+    assert tally.requests == (2 if ends_before else 3)
+    assert (worked.measured.elapsed_ns >= runtime_s * 1e9) is not ends_before
+    assert ringtape.replay(tmp_path / "run.tape").digest == ran.result.digest
 
 
 def test_a_runtime_ends_it_and_goes_over_the_disk_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from ringtape.engine.requests import Kind
@@ -48,6 +49,14 @@ def test_failed_and_short_requests_are_counted() -> None:
     lines = printed(make_outcome([job])).splitlines()
     assert any(line.split()[0:1] == ["read"] and line.split()[-2:] == ["17", "0"] for line in lines)
     assert any(line.split()[0:1] == ["write"] and line.split()[-2:] == ["0", "1,234"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    "blocks", [{"bs": "4096"}, {"bsrange": "4096-65536"}, {"bssplit": "4096/60:8192/40"}]
+)
+def test_the_headline_says_the_block_size(blocks: dict[str, str]) -> None:
+    (said,) = blocks.items()
+    assert f" {'='.join(said)}" in printed(make_outcome([mixed(rw="randrw", **blocks)])).splitlines()[0]
 
 
 def test_a_job_without_a_request() -> None:

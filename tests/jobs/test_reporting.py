@@ -18,7 +18,12 @@ from ringtape.jobs.side import side_file
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"rw": "read"}, {"rw": "read", "bs": "4096", "iodepth": "1", "numjobs": "1"}),
+        ({"rw": "read"}, {"rw": "read", "bs": "4096", "iodepth": "1", "numjobs": "1", "direct": "1"}),
+        ({"rw": "read", "disks": ["c"]}, {"direct": "0"}),
+        ({"rw": "read", "disks": ["a", "c"]}, {"direct": "0"}),
+        ({"rw": "write", "fua": True, "verify": True}, {"sync": "dsync", "verify": "xxhash"}),
+        ({"rw": "write", "fdatasync": 8}, {"fdatasync": "8"}),
+        ({"rw": "randread", "random_map": False, "stonewall": True}, {"norandommap": "1", "stonewall": "1"}),
         ({"rw": "randrw", "rwmixread": 70, "bs": "4k,64k"}, {"rwmixread": "70", "bs": "4096,65536"}),
         ({"rw": "randrw", "bs": "4k-64k"}, {"bsrange": "4096-65536"}),
         ({"rw": "randread", "bs": "4k/60:8k/40"}, {"bssplit": "4096/60:8192/40"}),
@@ -30,8 +35,14 @@ from ringtape.jobs.side import side_file
         ),
     ],
 )
-def test_a_job_in_fios_words(given: dict[str, Any], said: dict[str, str]) -> None:
-    options = options_of(job_of("one", given))
+def test_a_job_in_fios_words(given: dict[str, Any], said: dict[str, str], tmp_path: Path) -> None:
+    disks = [Disk("a", tmp_path / "a:b"), Disk("c", tmp_path / "c", buffered=True)]
+    for disk in disks:
+        Path(disk.path).write_bytes(bytes(4096))
+    job = job_of("one", {"disks": ["a"], **given})
+    options = options_of(job, {disk.name: disk for disk in disks})
+    paths = {"a": f"{tmp_path}/a\\:b", "c": f"{tmp_path}/c"}
+    assert options["filename"] == ":".join(paths[name] for name in job.disks)
     assert said.items() <= options.items()
     assert all(isinstance(value, str) for value in options.values())
 
@@ -60,7 +71,7 @@ def test_the_outcome_of_several_jobs(tmp_path: Path) -> None:
         job_of("reads", {"rw": "randread", "number_ios": 300, "stonewall": True}),
     ]
     with side_file() as file:
-        measuring = Measuring(file)
+        measuring = Measuring(file, disks)
         ran = run_jobs(jobs, disks, seed=1, side_file=file)
         outcome = measuring.outcome(ran)
     counts = {

@@ -31,7 +31,7 @@ SPOILED: dict[str, list[tuple[str, str, str]]] = {
         (r"^\d+", "12x", "'12x' is no time (a whole number)"),
         (r"^\d+", "", "'' is no time"),
         (r",\d+,41286$", ",-1,41286", "'-1' is no size (a whole number)"),
-        (r",\d+,41286$", ",9223372036854775808,41286", "'9223372036854775808' is too large for a size"),
+        (r",\d+,41286$", ",9223372036854775808,41286", "'9223372036854775808' is too large to be the size"),
         (r",usr", ",", "its host has no name"),
         (r"^\d+", "1", "its time is further from the first one than 64 bits of nanoseconds go"),
         (r"^\d+", "1281\x00", "it has zero bytes in it: the file is damaged"),
@@ -40,6 +40,7 @@ SPOILED: dict[str, list[tuple[str, str, str]]] = {
     "alibaba": [
         (r",[RW],", ",X,", "'X' is no opcode (one of R, W, r, w)"),
         (r",\d+$", "", "it has 4 fields, not 5"),
+        (r",([RW]),\d+", r",\1,9223372036854775807", "it ends beyond what 63 bits of bytes can address"),
     ],
     "tencent": [
         (r",[01],(\d+)$", r",2,\1", "'2' is no type (one of 0, 1)"),
@@ -49,8 +50,8 @@ SPOILED: dict[str, list[tuple[str, str, str]]] = {
         (r",\d+\.\d+", ",1.2.3", "'1.2.3' is no time"),
         (r",\d+\.\d+.*", "", "it has 4 fields, not at least 5"),
         (r",\d+\.\d+", ",1e-05", "'1e-05' is no time"),
-        (r",\d+\.\d+", ",9999999999999.0", "'9999999999999.0' is too large for a time"),
-        (r"^(\d+),\d+", r"\1,18014398509481984", "'18014398509481984' is too large for a LBA"),
+        (r",\d+\.\d+", ",9999999999999.0", "'9999999999999.0' is too large to be the time"),
+        (r"^(\d+),\d+", r"\1,18014398509481984", "'18014398509481984' is too large to be the LBA"),
     ],
     "mqsim": [(r" [01]$", " 7", "'7' is no type (one of 0, 1)"), (r" [01]$", "", "it has 4 fields, not 5")],
     "blkreplay": [

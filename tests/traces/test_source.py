@@ -44,6 +44,19 @@ def test_a_packed_trace_is_read_through_all_its_members(packing: str, members: i
         assert trace.packing == packing
 
 
+@pytest.mark.parametrize("format", ["alibaba", "msr", "fio-iolog"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(format: str, tmp_path: Path) -> None:
+    holds = TEXTS[format]
+    rows = [Row(number * 1000, READ, holds.devices[0], number * 512, 512) for number in range(3)]
+    text = b"\xef\xbb\xbf" + str(holds.encode(rows)).encode()
+    for packed in (text, gzip.compress(text)):
+        path = write(tmp_path / "trace", packed)
+        assert read(path) == rows
+        assert read(path, format) == rows
+    with pytest.raises(ringtape.TraceError, match=r"trace is empty$"):
+        read(write(tmp_path / "trace", text[:3]))
+
+
 def test_skippable_frames_and_sizes_left_out_are_no_matter_to_zstd(tmp_path: Path) -> None:
     packer = zstandard.ZstdCompressor(write_content_size=False, write_checksum=True)
     skippable = bytes.fromhex("5a2a4d18") + (7).to_bytes(4, "little") + b"nothing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from ringtape import traces
 from ringtape.traces import summary
 from tests.searching import slow
+from tests.traces.encoders import TEXTS, write
 
 ROW = st.tuples(
     st.integers(-(10**15), 10**15),
@@ -59,3 +62,15 @@ def check(facts: dict[str, object], rows: list[tuple[int, ...]]) -> None:
         for kind, name in traces.KIND_NAMES.items()
         if any(row[4] == kind for row in rows)
     }
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_a_trace_without_a_request_has_no_device(format: str, tmp_path: Path) -> None:
+    text = "fio version 3 iolog\n" if format == "fio-iolog" else str(TEXTS[format].encode([])) or "\n"
+    path = write(tmp_path / "trace", text.encode())
+    with traces.open(path, format, under_way=format in ("msr", "blkreplay", "blkparse")) as trace:
+        found = summary.Summary()
+        for batch in trace:
+            found.add(batch, len(trace.devices))
+        facts = found.facts(trace.devices)
+    assert (facts["requests"], facts["kinds"], facts["devices"], facts["first_ns"]) == (0, {}, [], None)

@@ -19,6 +19,8 @@ from ringtape.traces.devices import Devices
 from ringtape.traces.lines import NAME_MAX, Lines, split_commas
 
 HEAD_BYTES = 1 << 16
+# What Windows' programs put before text in UTF-8: no part of the first line.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD_LINES = 64
 
 SECTOR_MAX = END_MAX // SECTOR
@@ -44,6 +46,7 @@ class Head:
     """The beginning of a trace, by which its format shows."""
 
     def __init__(self, data: bytes) -> None:
+        data = data.removeprefix(BYTE_ORDER_MARK)
         self.data = data
         whole = data[: data.rfind(b"\n") + 1] or data
         lines = (line.strip() for line in whole.splitlines())

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from ringtape.traces.columns import READ, SECTOR, WRITE, Ints
+from ringtape.traces.columns import READ, SECTOR, WRITE, Array, Ints
 from ringtape.traces.devices import Devices
 from ringtape.traces.formats.base import SECTOR_MAX, Head, Options, Requests, TextFormat, check_fields
 from ringtape.traces.lines import Lines, split_spaces
@@ -56,9 +56,14 @@ class Blkreplay(TextFormat):
             kind=lines.initial(_OP, "op", {b"R": READ, b"W": WRITE}),
             offset=lines.limited(_SECTOR, "sector", SECTOR_MAX, SECTOR),
             length=lines.limited(_LENGTH, "length", SECTOR_MAX, SECTOR),
-            device=lambda rows: np.full(len(rows), self.devices.index(_DEVICE), dtype=np.uint16),
+            device=self._device,
             took_ns=self._durations(lines) if self.options.under_way else None,
         )
+
+    def _device(self, rows: Array) -> Array:
+        """The one there is; a load without a request has none."""
+        index = self.devices.index(_DEVICE) if len(rows) else 0
+        return np.full(len(rows), index, dtype=np.uint16)
 
     def _durations(self, lines: Lines) -> Ints:
         found = np.zeros(len(lines), np.int64)
@@ -66,6 +71,6 @@ class Blkreplay(TextFormat):
         some = lines.select(there)
         if len(some):
             durations = some.decimal_ns(_DURATION, "duration", 10**9)
-            some.fail(durations > _DURATION_MAX_NS, "is too large for a duration", _DURATION)
+            some.fail(durations > _DURATION_MAX_NS, "is too large to be the duration", _DURATION)
             found[there] = np.minimum(durations, _DURATION_MAX_NS)
         return found
