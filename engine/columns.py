@@ -75,14 +75,15 @@ class Columns:
         self.order = RowOrder()
         #: Made and waiting; in the kernel; completed and not yet released; made and not yet released.
         self.held = self.in_kernel = self.completed = self.unreleased = 0
-        # The entries of those that wait, by the numbers of their rows.
+        # The entries of those that wait for other rows, by the numbers of their rows; and of those that only wait for
+        # room in the kernel, in their order.
         self._held: dict[int, Words] = {}
+        self._backlog: deque[Words] = deque()
         #: Rows that could have gone by columns and are active as single requests, by their sequence numbers.
         self.alone: dict[int, tuple[Rows, int]] = {}
         self._arrays: deque[Rows] = deque()
         # No row before the first is made and not released, none from the other on is made.
         self._oldest = self._next = 0
-        self._count_max = 0
         self._block: Block | None = None
         # Where the memory of the next chunk begins, and where that of any row has to end for now.
         self._start = self._limit = 0
@@ -99,6 +100,11 @@ class Columns:
     def active(self) -> bool:
         """Is there a row that was made and has not completed?"""
         return self.in_kernel > 0 or self.held > 0
+
+    @property
+    def active_for_reads(self) -> bool:
+        """As `active`, and may a read have to wait for one?"""
+        return self.active and any(rows.only != _READ for rows in self._arrays)
 
     def claim(self, volume: Volume) -> bool:
         """Is it this volume's from now on, or is it another's?"""
@@ -144,15 +150,13 @@ class Columns:
 
     def _make_room(self, depth: int, longest: int) -> Block:
         """Have memory for requests of this length, if nothing is in what there is."""
-        count = min(depth, self._queue.in_kernel_max)
-        size = WINDOW << (count - 1).bit_length() + max(12, (longest - 1).bit_length())
+        size = WINDOW << (depth - 1).bit_length() + max(12, (longest - 1).bit_length())
         size = min(size, BLOCK_BYTES_MAX)
         block = self._block
         if block is not None and (self.unreleased or block.size >= size):
             return block
         if block is not None:
             self._queue.buffers.give_back(block.slot)
-        self._count_max = count
         self._block = Block(self._queue.buffers.take(size), size)
         return self._block
 
@@ -164,12 +168,7 @@ class Columns:
     # ---- what must wait
 
     def room(self, chunk: Chunk, first: int, last: int) -> int:
-        """How many of these rows can be taken now."""
-        free = self._count_max - self.unreleased
-        if last - first > free:
-            last = first + free
-        if last <= first:
-            return 0
+        """How many of these rows there is memory for now."""
         ends = chunk.ends
         if ends[last - 1] > self._limit:
             assert self._block is not None
@@ -303,19 +302,38 @@ class Columns:
         self.unreleased += count
         self._next = rows.base + start + count
         waiting = chunk.waiting(first, last, self.order.blockers) if self.order.blockers else None
+        self.held += count
         if not waiting:
-            self.in_kernel += count
-            self._put(chunk.entries[first:last])
+            self._hand_over(chunk.entries[first:last])
             return
-        self.held += len(waiting)
         go = np.ones(count, np.bool_)
         number = rows.base + chunk.first
         for one in waiting:
             go[one - first] = False
             self._held[number + one] = chunk.entries[one : one + 1]
         if len(waiting) < count:
-            self.in_kernel += count - len(waiting)
-            self._put(chunk.entries[first:last][go])
+            self._hand_over(chunk.entries[first:last][go])
+
+    def _hand_over(self, entries: Words) -> None:
+        """These wait for no row any more: as many as the kernel may have go there, the others when it has fewer."""
+        count = len(entries)
+        if count > self._queue.in_kernel_max - self.in_kernel or self._backlog:
+            self._backlog.append(entries)
+            self._hand_over_backlog()
+            return
+        self.held -= count
+        self.in_kernel += count
+        self._put(entries)
+
+    def _hand_over_backlog(self) -> None:
+        while self._backlog and (free := self._queue.in_kernel_max - self.in_kernel):
+            entries = self._backlog.popleft()
+            if len(entries) > free:
+                self._backlog.appendleft(entries[free:])
+                entries = entries[:free]
+            self.held -= len(entries)
+            self.in_kernel += len(entries)
+            self._put(entries)
 
     def make_alone(self, rows: Rows, row: int, sequence: int, *, fit: bool) -> None:
         """The row goes alone; `fit` if it could have gone by columns. It is about to get this sequence number."""
@@ -335,10 +353,8 @@ class Columns:
         """Rows that waited for these alone go to the kernel."""
         freed = [one for one in self.order.complete(completed) if one in self._held]
         if freed:
-            self.held -= len(freed)
-            self.in_kernel += len(freed)
             entries = [self._held.pop(one) for one in freed]
-            self._put(entries[0] if len(entries) == 1 else np.concatenate(entries))
+            self._hand_over(entries[0] if len(entries) == 1 else np.concatenate(entries))
 
     def complete(self, taken: list[Completed]) -> list[Request]:
         """The kernel has finished these; returns the single requests that waited for them alone.
@@ -367,6 +383,8 @@ class Columns:
                 freed += self._leave_order(rows, places)
             if waited_for:
                 self._go_on((places + rows.base).tolist())
+        if self._backlog:
+            self._hand_over_backlog()
         return freed
 
     def _array(self, number: int) -> Rows:

@@ -204,7 +204,11 @@ class RequestQueue:
                 return
             order = self._orders[request.disk]
             if order is not None:
-                columns = self.columns if self.columns is not None and self.columns.active else None
+                columns = self.columns
+                if columns is not None and not (
+                    columns.active if request.changes else columns.active_for_reads
+                ):
+                    columns = None
                 if request.changes or columns is not None:
                     self._enter_reads(request.disk, order, request)
                 if columns is not None:

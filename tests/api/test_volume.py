@@ -146,9 +146,11 @@ def test_what_is_read_is_what_was_written_and_a_replay_sees_the_same(
 @pytest.mark.parametrize(
     "load",
     [
-        Load(1, 2000, kinds=(1, 2), longest=1, blocks=250),
+        Load(1, 2000, kinds=(1, 2), longest=1, blocks=250, depth=16),
         # Many overlap, of several lengths, and few are due at a time.
-        Load(2, 500, kinds=(1, 2, 2), longest=6, blocks=12, timed=True),
+        Load(2, 500, kinds=(1, 2, 2), longest=6, blocks=12, timed=True, depth=16),
+        # More than the kernel may have at a time.
+        Load(3, 6000, kinds=(1,), longest=1, blocks=250, depth=2000),
     ],
 )
 def test_reads_and_writes_go_by_columns(tmp_path: Path, load: Load) -> None:
@@ -177,7 +179,7 @@ def volumes_by_columns(io: ringtape.BlockingWorker) -> int:
         issue(self, chunk, first, last, now_ns)
 
     Columns.issue = counting  # type: ignore[method-assign]
-    io.submit(volumes.array_of(io.arguments, 0, 2), depth=16)
+    io.submit(volumes.array_of(io.arguments, 0, 2), depth=io.arguments.depth)
     return counted
 
 
