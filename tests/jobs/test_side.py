@@ -64,12 +64,12 @@ def test_each_worker_and_job_has_a_place_of_its_own() -> None:
             one = Side.open(place_of(file, job, worker), 2)
             assert one is not None
             one.show(job, [LiveDisk(worker, 2, 3, 4)] * 2, ended=False)
-            one.end(Ended({}, Usage(user_s=job + worker)))
+            one.end(Ended({}, Usage(user_s=job + worker), (worker,)))
         for job, worker in places:
             assert side.read_live(place_of(file, job, worker)) == (job, False, ((worker, 2, 3, 4),) * 2)
             ended = side.read_end(place_of(file, job, worker))
             assert ended is not None
-            assert ended.usage.user_s == job + worker
+            assert (ended.usage.user_s, ended.depths) == (job + worker, (worker,))
 
 
 def test_what_was_told_before_stays_until_the_new_is_there_as_a_whole(
