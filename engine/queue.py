@@ -351,12 +351,14 @@ class RequestQueue:
     def hand_over(self, left_ns: int | None = None) -> None:
         """As `submit`, before a wait of at most so long; where there is nothing to submit, the wait does all.
 
-        Where there are many the wait is here, for several: what a turn costs is shared by more requests.
+        Where there are many the wait is here, for several: what a turn costs is shared by more requests. Where no time
+        is left nobody waits, and what has completed is only seen if the kernel is asked here.
         """
-        if self.many and (left_ns is None or left_ns > 0):
+        waits = left_ns is None or left_ns > 0
+        if waits and self.many:
             assert self.columns is not None
             self._ring.wait_for_many(max(MANY, self.columns.in_kernel // 4), left_ns)
-        elif left_ns is None or self._ring.unsubmitted:
+        elif not waits or left_ns is None or self._ring.unsubmitted:
             self.submit()
 
     def wait(self, timeout_ns: int | None = None) -> None:

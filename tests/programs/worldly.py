@@ -157,6 +157,19 @@ async def spins(io: ringtape.Worker) -> list[float]:
 # --- chance and order -------------------------------------------------------------------------------------------------
 
 
+async def naps(io: ringtape.Worker) -> list[Any]:
+    """Naps that are over before they are waited for, beside a read; whether it came back, and how many there were."""
+    await io.disks[0].write(0, b"1" * BLOCK)
+    reading = asyncio.ensure_future(io.disks[0].read(0, BLOCK))
+    count = 0
+    while not reading.done() and count < 20_000:
+        await asyncio.sleep(1e-7)
+        count += 1
+    done = reading.done()
+    await reading
+    return [done, count]
+
+
 def chance(io: ringtape.BlockingWorker) -> Any:
     """Random numbers, and what Python's string hashes make of a set."""
     names = [f"name {number}" for number in range(50)]
